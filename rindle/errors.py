@@ -1,0 +1,34 @@
+"""The root of every error that rindle raises.
+
+::
+
+    RindleError
+    ├── ConfigurationError            a setting, file or schema that the operator must mend
+    ├── ObjectStoreError              rindle.objectstore.errors
+    ├── UploadError                   rindle.uploads.errors
+    ├── RepositoryError               rindle.uploads.errors (raised by rindle.db)
+    └── ProtocolError                 rindle.protocols.errors
+
+No error below ``rindle.protocols`` knows an HTTP status. ``str(error)`` is for logs and may hold
+keys and paths; only ``public_message`` reaches a client and never holds one.
+"""
+
+import logging
+from typing import ClassVar
+
+
+class RindleError(Exception):
+    """Base of all errors of rindle.
+
+    ``code`` is stable across releases: clients and dashboards may match on it.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    log_level: ClassVar[int] = logging.ERROR
+    public_message: str = "The server could not do this. Try again later."
+
+
+class ConfigurationError(RindleError):
+    """What the operator set, or the database it points at, cannot be used; the message says the mend."""
+
+    code = "configuration_error"
