@@ -1,0 +1,445 @@
+"""The contract of an object store.
+
+The public methods are final: they check the key, the options and the capability, before any I/O, and then call the
+backend's hook of the same name with an underscore. So no backend and no wrapper can disagree about what is refused.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import PurePosixPath
+from types import TracebackType
+from typing import Literal, Self, final
+
+from rindle.objectstore.errors import InvalidPartError, ObjectStoreError, UnsupportedOperationError
+from rindle.objectstore.keys import validate_key, validate_prefix
+from rindle.objectstore.payload import BytesPayload, Payload
+from rindle.objectstore.types import (
+    NO_ATTRIBUTES,
+    Attributes,
+    ByteRange,
+    Capabilities,
+    CopyMode,
+    DeleteResult,
+    GetOptions,
+    ListPage,
+    MultipartMeta,
+    MultipartOptions,
+    MultipartRef,
+    ObjectMeta,
+    PartLimits,
+    PartMeta,
+    PutMode,
+    PutOptions,
+    PutResult,
+    UpdateVersion,
+)
+
+Key = str | PurePosixPath
+SignedMethod = Literal["GET", "HEAD", "PUT", "DELETE"]
+PAGE_SIZE = 1000
+
+_PUT = PutOptions()
+_GET = GetOptions()
+_MULTIPART = MultipartOptions()
+
+
+class GetResult:
+    """An object that is being read: what it is, and its bytes as a stream.
+
+    Iterate once, or call :meth:`read`. Whoever got it closes it: it is an async context manager, and reading to
+    the end closes it too. ``range`` is the part that the stream gives, half-open; the whole object without one.
+    """
+
+    def __init__(
+        self,
+        *,
+        meta: ObjectMeta,
+        attributes: Attributes = NO_ATTRIBUTES,
+        range: tuple[int, int] | None = None,  # noqa: A002 - the word of the HTTP and object_store APIs
+        stream: AsyncIterator[bytes],
+    ) -> None:
+        self.meta = meta
+        self.attributes = attributes
+        self.range = (0, meta.size) if range is None else range
+        self._stream = stream
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._stream
+
+    async def read(self) -> bytes:
+        """All bytes of the range at once, in memory."""
+        async with aclosing(self):
+            return b"".join([chunk async for chunk in self])
+
+    async def aclose(self) -> None:
+        """Let go of the file or connection behind the stream; harmless when done twice."""
+        close = getattr(self._stream, "aclose", None)
+        if close is not None:
+            await close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class ObjectStore(ABC):
+    """Objects under keys. Every method may be called from many tasks at once.
+
+    Errors are those of :mod:`rindle.objectstore.errors` and no others, except that what a payload raises comes
+    through as it is. A cancelled or failed write leaves the key as it was, or wholly written: nobody ever reads a
+    part of an object. What has been written is there for every read and listing that begins afterwards.
+    """
+
+    name: str
+    capabilities: Capabilities
+
+    @final
+    async def put(self, key: Key, payload: Payload | bytes, options: PutOptions = _PUT) -> PutResult:
+        """Write an object, atomically and durably.
+
+        AlreadyExistsError for mode ``"create"`` when the key is taken; PreconditionFailedError for an
+        :class:`UpdateVersion` when the key is absent or holds another version; IntegrityError when the payload gives
+        other bytes than its ``size`` and ``crc64nvme`` say, and nothing is kept. After a TransientStoreError the
+        object is either as before or as written.
+        """
+        name = validate_key(key, store=self.name)
+        self._check_write(name, options.mode, options.attributes, options.tags)
+        body = BytesPayload(payload) if isinstance(payload, bytes) else payload
+        return await self._put(name, body, options)
+
+    @final
+    async def get(self, key: Key, options: GetOptions = _GET) -> GetResult:
+        """Open an object for reading; conditions are checked before the first byte.
+
+        NotFoundError, PreconditionFailedError, NotModifiedError, InvalidRangeError. The stream reads one version
+        of the object, whatever is written meanwhile.
+        """
+        name = validate_key(key, store=self.name)
+        if options.version is not None:
+            self._require("versions", declared=self.capabilities.versions, key=name)
+        return await self._get(name, options)
+
+    @final
+    async def head(self, key: Key, options: GetOptions = _GET) -> ObjectMeta:
+        """What :meth:`get` would say of the object, without its bytes."""
+        name = validate_key(key, store=self.name)
+        if options.version is not None:
+            self._require("versions", declared=self.capabilities.versions, key=name)
+        return await self._head(name, options)
+
+    @final
+    async def delete(self, key: Key) -> None:
+        """Remove an object. Idempotent: a key that is absent is fine, on every backend."""
+        await self._delete(validate_key(key, store=self.name))
+
+    @final
+    async def delete_many(self, keys: Iterable[Key]) -> Sequence[DeleteResult]:
+        """Remove many objects; one result per key, in the order given. One that fails does not stop the rest.
+
+        InvalidKeyError, before anything is removed, when one of them could not be a key at all.
+        """
+        names = [validate_key(key, store=self.name) for key in keys]
+        return await self._delete_many(names)
+
+    @final
+    async def list_page(
+        self,
+        prefix: str = "",
+        *,
+        delimiter: bool = False,
+        start_after: str | None = None,
+        token: str | None = None,
+        limit: int = PAGE_SIZE,
+    ) -> ListPage:
+        """One page of the keys that start with ``prefix``, in lexicographic order of their UTF-8 bytes.
+
+        ``start_after`` leaves out that key and all before it. With ``delimiter``, keys that hold a ``/`` after the
+        prefix are folded into ``prefixes``. ``token`` is the ``next_token`` of the page before, asked for in the same
+        words. Objects and prefixes together are at most ``limit``, which is positive; fewer do not mean the end.
+        """
+        if limit < 1:
+            msg = f"a page has room for at least one key, not {limit}"
+            raise ValueError(msg)
+        name = validate_prefix(prefix, store=self.name)
+        return await self._list_page(name, delimiter=delimiter, start_after=start_after, token=token, limit=limit)
+
+    @final
+    async def list(
+        self,
+        prefix: str = "",
+        *,
+        start_after: str | None = None,
+        on_error: Callable[[ObjectStoreError], Literal["stop", "retry"]] | None = None,
+    ) -> AsyncIterator[ObjectMeta]:
+        """All objects whose key starts with ``prefix``, lexicographically, fetched page by page as they are read.
+
+        A page that fails raises, unless ``on_error`` answers ``"retry"`` (ask for the same page again) or
+        ``"stop"`` (end the listing here).
+        """
+        token: str | None = None
+        while True:
+            try:
+                page = await self.list_page(prefix, start_after=start_after, token=token)
+            except ObjectStoreError as error:
+                if on_error is None:
+                    raise
+                if on_error(error) == "retry":
+                    continue
+                return
+            for meta in page.objects:
+                yield meta
+            if page.next_token is None:
+                return
+            token = page.next_token
+
+    @final
+    async def list_with_delimiter(self, prefix: str = "") -> ListPage:
+        """The direct children of ``prefix``: objects, and common prefixes ending in ``/``. All pages in one."""
+        objects: list[ObjectMeta] = []
+        prefixes: list[str] = []
+        token: str | None = None
+        while True:
+            page = await self.list_page(prefix, delimiter=True, token=token)
+            objects += page.objects
+            prefixes += page.prefixes
+            if page.next_token is None:
+                return ListPage(objects=tuple(objects), prefixes=tuple(prefixes))
+            token = page.next_token
+
+    @final
+    async def copy(self, source: Key, target: Key, *, mode: CopyMode = "overwrite") -> PutResult:
+        """Copy an object with its attributes and tags; atomic for readers of the target.
+
+        NotFoundError if the source is absent; AlreadyExistsError for mode ``"create"`` if the target is not.
+        """
+        source_name = validate_key(source, store=self.name)
+        target_name = validate_key(target, store=self.name)
+        if mode == "create":
+            self._require("copy_create", declared=self.capabilities.copy_create, key=target_name)
+        return await self._copy(source_name, target_name, mode=mode)
+
+    @final
+    async def get_tags(self, key: Key) -> Mapping[str, str]:
+        """The tags of an object; NotFoundError if it is absent."""
+        name = validate_key(key, store=self.name)
+        self._require("tags", declared=self.capabilities.tags, key=name)
+        return await self._get_tags(name)
+
+    @final
+    async def put_tags(self, key: Key, tags: Mapping[str, str]) -> None:
+        """Replace all tags of an object, leaving its bytes and e_tag alone; NotFoundError if it is absent."""
+        name = validate_key(key, store=self.name)
+        self._require("tags", declared=self.capabilities.tags, key=name)
+        await self._put_tags(name, tags)
+
+    @final
+    async def sign_url(self, method: SignedMethod, key: Key, expires_in: timedelta) -> str:
+        """A URL that lets whoever holds it do one thing to one object for a while."""
+        name = validate_key(key, store=self.name)
+        self._require("signed_urls", declared=self.capabilities.signed_urls, key=name)
+        return await self._sign_url(method, name, expires_in)
+
+    async def aclose(self) -> None:
+        """Let go of connections and threads. The store must not be used afterwards."""
+        return
+
+    @final
+    async def __aenter__(self) -> Self:
+        return self
+
+    @final
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # What a backend does. Keys are valid and capabilities checked when these are called.
+
+    @abstractmethod
+    async def _put(self, key: str, payload: Payload, options: PutOptions) -> PutResult: ...
+
+    @abstractmethod
+    async def _get(self, key: str, options: GetOptions) -> GetResult: ...
+
+    @abstractmethod
+    async def _head(self, key: str, options: GetOptions) -> ObjectMeta: ...
+
+    @abstractmethod
+    async def _delete(self, key: str) -> None: ...
+
+    @abstractmethod
+    async def _delete_many(self, keys: Sequence[str]) -> Sequence[DeleteResult]: ...
+
+    @abstractmethod
+    async def _list_page(
+        self, prefix: str, *, delimiter: bool, start_after: str | None, token: str | None, limit: int
+    ) -> ListPage: ...
+
+    @abstractmethod
+    async def _copy(self, source: str, target: str, *, mode: CopyMode) -> PutResult: ...
+
+    @abstractmethod
+    async def _get_tags(self, key: str) -> Mapping[str, str]: ...
+
+    @abstractmethod
+    async def _put_tags(self, key: str, tags: Mapping[str, str]) -> None: ...
+
+    @abstractmethod
+    async def _sign_url(self, method: SignedMethod, key: str, expires_in: timedelta) -> str: ...
+
+    @final
+    def _require(self, capability: str, *, declared: bool, key: str) -> None:
+        if not declared:
+            msg = f"this store has no {capability}; see its capabilities"
+            raise UnsupportedOperationError(msg, store=self.name, key=key)
+
+    @final
+    def _check_write(self, key: str, mode: PutMode, attributes: Attributes, tags: Mapping[str, str]) -> None:
+        if mode == "create":
+            self._require("put_create", declared=self.capabilities.put_create, key=key)
+        elif isinstance(mode, UpdateVersion):
+            self._require("put_update", declared=self.capabilities.put_update, key=key)
+            self._require("versions", declared=self.capabilities.versions or mode.version is None, key=key)
+        if attributes:
+            self._require("attributes", declared=self.capabilities.attributes, key=key)
+        if tags:
+            self._require("tags", declared=self.capabilities.tags, key=key)
+
+
+class MultipartStore(ObjectStore):
+    """A store that assembles an object from parts put in any order, by any process.
+
+    The handle is two strings, so that another process can go on. Parts are numbered from 1; a part put again under
+    its number replaces the one before as a whole: what is there are the bytes of one attempt, and its ``e_tag`` says
+    of which. Until the new one is there, and when it fails, the one before may already be gone.
+    ``capabilities.part_limits`` is set.
+    """
+
+    @property
+    @final
+    def part_limits(self) -> PartLimits:
+        """What this store takes in one multipart."""
+        limits = self.capabilities.part_limits
+        if limits is None:
+            msg = "a MultipartStore must declare its part limits"
+            raise TypeError(msg)
+        return limits
+
+    @final
+    async def create_multipart(self, key: Key, options: MultipartOptions = _MULTIPART) -> MultipartRef:
+        """Begin a multipart; nothing is visible under the key until it is completed.
+
+        UnsupportedOperationError when the store is ``uniform`` and ``options.part_size`` is missing; InvalidPartError
+        when it is a size that the store never takes.
+        """
+        name = validate_key(key, store=self.name)
+        self._check_write(name, "overwrite", options.attributes, options.tags)
+        if self.part_limits.uniform and options.part_size is None:
+            msg = "this store takes parts of one size only: give MultipartOptions(part_size=...)"
+            raise UnsupportedOperationError(msg, store=self.name, key=name)
+        if options.part_size is not None and not 1 <= options.part_size <= self.part_limits.max_size:
+            msg = f"parts hold 1 to {self.part_limits.max_size} bytes, not {options.part_size}"
+            raise InvalidPartError(msg, store=self.name, key=name)
+        return await self._create_multipart(name, options)
+
+    @final
+    async def put_part(self, ref: MultipartRef, part_number: int, payload: Payload | bytes) -> PartMeta:
+        """Store one part durably; the ``e_tag`` of the answer belongs to this attempt and goes into completion.
+
+        MultipartNotFoundError when the multipart is gone; InvalidPartError for a number or size that the store
+        never takes; IntegrityError when the payload gives other bytes than its ``size`` and ``crc64nvme`` say, and
+        none of them are kept. A store may answer StoreUnavailableError while another attempt at this part is under way.
+        """
+        self._check_part_number(ref, part_number)
+        body = BytesPayload(payload) if isinstance(payload, bytes) else payload
+        if body.size > self.part_limits.max_size:
+            msg = f"a part holds at most {self.part_limits.max_size} bytes, not {body.size}"
+            raise InvalidPartError(msg, store=self.name, key=ref.key)
+        return await self._put_part(ref, part_number, body)
+
+    @final
+    async def copy_part(
+        self, ref: MultipartRef, part_number: int, source: Key, byte_range: ByteRange | None = None
+    ) -> PartMeta:
+        """As :meth:`put_part`, with the bytes of another object of the same store, or a range of them.
+
+        NotFoundError when the source is absent, InvalidRangeError when the range is outside it.
+        """
+        name = validate_key(source, store=self.name)
+        self._check_part_number(ref, part_number)
+        self._require("copy_part", declared=self.capabilities.copy_part, key=name)
+        return await self._copy_part(ref, part_number, name, byte_range)
+
+    @final
+    def list_parts(self, ref: MultipartRef) -> AsyncIterator[PartMeta]:
+        """The parts that the store holds, by number; MultipartNotFoundError when the multipart is gone."""
+        return self._list_parts(ref)
+
+    @final
+    async def complete_multipart(
+        self, ref: MultipartRef, parts: Sequence[PartMeta], *, mode: CopyMode = "overwrite"
+    ) -> PutResult:
+        """Make the object of the parts named, in ascending order of number; parts not named are dropped.
+
+        Atomic: all of the object or none of it. InvalidPartError when a part is absent or is another attempt's, or
+        the parts named break the part limits (the multipart stays as it was); AlreadyExistsError for mode
+        ``"create"`` when the key is taken (likewise); MultipartNotFoundError when the multipart is gone, which does
+        *not* say whether it was completed. A store may answer StoreUnavailableError while a part is being put.
+        """
+        if mode == "create":
+            self._require("complete_create", declared=self.capabilities.complete_create, key=ref.key)
+        numbers = [part.part_number for part in parts]
+        if not numbers or any(after <= before for before, after in pairwise(numbers)):
+            msg = "parts must be named in ascending order of number, at least one"
+            raise InvalidPartError(msg, store=self.name, key=ref.key)
+        return await self._complete_multipart(ref, parts, mode=mode)
+
+    @final
+    async def abort_multipart(self, ref: MultipartRef) -> None:
+        """Drop the multipart and its parts. Idempotent: one that is gone is fine."""
+        await self._abort_multipart(ref)
+
+    @final
+    def list_multiparts(self, prefix: str = "") -> AsyncIterator[MultipartMeta]:
+        """The unfinished multiparts whose key starts with ``prefix``, paged as they are read, in no promised order."""
+        name = validate_prefix(prefix, store=self.name)
+        self._require("list_multiparts", declared=self.capabilities.list_multiparts, key=name)
+        return self._list_multiparts(name)
+
+    @abstractmethod
+    async def _create_multipart(self, key: str, options: MultipartOptions) -> MultipartRef: ...
+
+    @abstractmethod
+    async def _put_part(self, ref: MultipartRef, part_number: int, payload: Payload) -> PartMeta: ...
+
+    @abstractmethod
+    async def _copy_part(
+        self, ref: MultipartRef, part_number: int, source: str, byte_range: ByteRange | None
+    ) -> PartMeta: ...
+
+    @abstractmethod
+    def _list_parts(self, ref: MultipartRef) -> AsyncIterator[PartMeta]: ...
+
+    @abstractmethod
+    async def _complete_multipart(
+        self, ref: MultipartRef, parts: Sequence[PartMeta], *, mode: CopyMode
+    ) -> PutResult: ...
+
+    @abstractmethod
+    async def _abort_multipart(self, ref: MultipartRef) -> None: ...
+
+    @abstractmethod
+    def _list_multiparts(self, prefix: str) -> AsyncIterator[MultipartMeta]: ...
+
+    @final
+    def _check_part_number(self, ref: MultipartRef, part_number: int) -> None:
+        if not 1 <= part_number <= self.part_limits.max_count:
+            msg = f"part numbers go from 1 to {self.part_limits.max_count}, not {part_number}"
+            raise InvalidPartError(msg, store=self.name, key=ref.key)

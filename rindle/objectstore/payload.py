@@ -1,0 +1,151 @@
+"""Bodies of writes: a known size, and readable from the start as often as a retry needs it."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import aiofiles
+from awscrt import checksums
+from typing_extensions import override
+
+from rindle.objectstore.errors import IntegrityError
+
+READ_SIZE = 1 << 20
+BATCH_SIZE = 4 << 20
+
+
+class Payload(ABC):
+    """Bytes to write, of a size that is known before the first one is sent.
+
+    Each iteration starts at the first byte, so that a write can be tried again. ``crc64nvme`` is the
+    CRC-64/NVME of all bytes where the caller knows it: a store that can checks the bytes against it
+    (IntegrityError) instead of trusting the way they took.
+    """
+
+    def __init__(self, size: int, crc64nvme: int | None = None) -> None:
+        self.size = size
+        self.crc64nvme = crc64nvme
+
+    @abstractmethod
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The bytes from the start, in chunks of any size."""
+
+
+class BytesPayload(Payload):
+    """Chunks in memory; they are neither joined nor copied."""
+
+    def __init__(self, *chunks: bytes, crc64nvme: int | None = None) -> None:
+        super().__init__(sum(map(len, chunks)), crc64nvme)
+        self.chunks: Sequence[bytes] = chunks
+
+    @override
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self.chunks:
+            yield chunk
+
+
+class FilePayload(Payload):
+    """``size`` bytes of a file from ``offset`` on. The file must not change until the write is done."""
+
+    def __init__(self, path: Path, *, offset: int = 0, size: int, crc64nvme: int | None = None) -> None:
+        super().__init__(size, crc64nvme)
+        self.path = path
+        self.offset = offset
+
+    @classmethod
+    async def of(cls, path: Path) -> "FilePayload":
+        """A whole file, as large as it is now."""
+        status = await asyncio.to_thread(path.stat)
+        return cls(path, size=status.st_size)
+
+    @override
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = self.size
+        async with aiofiles.open(self.path, "rb", buffering=0) as file:
+            await file.seek(self.offset)
+            while left:
+                chunk = await file.read(min(left, READ_SIZE))
+                if not chunk:
+                    msg = f"{self.path} ended {left} bytes before the size it had"
+                    raise OSError(msg)
+                left -= len(chunk)
+                yield chunk
+
+
+class JoinedPayload(Payload):
+    """Payloads one after another."""
+
+    def __init__(self, parts: Iterable[Payload], crc64nvme: int | None = None) -> None:
+        self.parts = tuple(parts)
+        super().__init__(sum(part.size for part in self.parts), crc64nvme)
+
+    @override
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self.parts:
+            async with _reading(part) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+
+async def batches(payload: Payload, size: int = BATCH_SIZE) -> AsyncGenerator[Sequence[bytes], None]:
+    """The chunks of a payload in lists of about ``size`` bytes, each worth a thread's while; nothing is joined.
+
+    Close it (``aclosing``) when it is left before the end, and the payload's own file or stream is closed with it.
+    """
+    batch: list[bytes] = []
+    filled = 0
+    async with _reading(payload) as chunks:
+        async for chunk in chunks:
+            batch.append(chunk)
+            filled += len(chunk)
+            if filled >= size:
+                yield batch
+                batch, filled = [], 0
+    if batch:
+        yield batch
+
+
+@asynccontextmanager
+async def _reading(payload: Payload) -> AsyncIterator[AsyncIterator[bytes]]:
+    chunks = aiter(payload)
+    if isinstance(chunks, AsyncGenerator):
+        async with aclosing(chunks):
+            yield chunks
+    else:
+        yield chunks
+
+
+class PayloadCheck:
+    """Looks at the bytes of a payload on their way and refuses those that are not the ones it named.
+
+    IntegrityError from :meth:`update` as soon as there are too many, so that none of the surplus is written; from
+    :meth:`finish` when there were too few or their digest is another.
+    """
+
+    def __init__(self, payload: Payload, *, store: str, key: str) -> None:
+        self._payload = payload
+        self._store = store
+        self._key = key
+        self._size = 0
+        self._crc64nvme = 0
+
+    def update(self, chunks: Iterable[bytes]) -> None:
+        """Take the next bytes; may be called in a thread."""
+        for chunk in chunks:
+            self._size += len(chunk)
+            if self._payload.crc64nvme is not None:
+                self._crc64nvme = checksums.crc64nvme(chunk, self._crc64nvme)
+        if self._size > self._payload.size:
+            msg = f"the payload gave more than the {self._payload.size} bytes that it said"
+            raise IntegrityError(msg, store=self._store, key=self._key)
+
+    def finish(self) -> None:
+        """There are no more bytes."""
+        if self._size != self._payload.size:
+            msg = f"the payload gave {self._size} bytes and had said {self._payload.size}"
+            raise IntegrityError(msg, store=self._store, key=self._key)
+        if self._payload.crc64nvme not in {None, self._crc64nvme}:
+            msg = f"the payload's CRC-64/NVME is {self._crc64nvme:016x} and had been said to be another"
+            raise IntegrityError(msg, store=self._store, key=self._key)

@@ -1,0 +1,1 @@
+"""Contract suites and fakes, for our tests and for those who write their own backends."""
