@@ -1,0 +1,132 @@
+"""What an upload is: plain values, equal to one row. Sizes are bytes, instants aware UTC by the database's clock."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from rindle.objectstore.types import MultipartRef
+
+
+class UploadState(StrEnum):
+    """Where an upload stands.
+
+    ::
+
+    ACTIVE ──> FINALIZING ──> COMPLETE        CONCATENATING ──> FINALIZING
+      │            │
+      ├────────────┴──> FAILED                (what was acknowledged cannot be had any more)
+      └──> ABORTING ──> ABORTED               (terminated or expired; COMPLETE too, when it is removed on purpose)
+    """
+
+    ACTIVE = "active"
+    CONCATENATING = "concatenating"
+    FINALIZING = "finalizing"
+    COMPLETE = "complete"
+    ABORTING = "aborting"
+    ABORTED = "aborted"
+    FAILED = "failed"
+
+
+GONE = frozenset({UploadState.ABORTING, UploadState.ABORTED, UploadState.FAILED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tail:
+    """Acknowledged bytes at the end of an upload that are too few for a part.
+
+    They lie on the disk of ``node`` in the file ``name``; the file may be longer, its first ``length`` bytes count.
+    """
+
+    name: str
+    node: str
+    length: int
+    crc64nvme: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to append. ``token`` is random and fences; ``holder`` is the process that holds it.
+
+    ``live`` is what the database's clock said when the row was read. A lease only saves work: safety comes from
+    every commit comparing the whole predecessor state.
+    """
+
+    token: str
+    holder: str
+    live: bool = True
+    release_requested: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One committed part of a multipart."""
+
+    part_number: int
+    size: int
+    e_tag: str
+    crc64nvme: int | None = None  # None for a part that was copied inside the store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """One upload as its row says.
+
+    ``offset`` is what was acknowledged: the committed parts and the tail, contiguous from byte 0. ``length`` is None
+    while deferred. ``key`` is where the object stands, or will (a multipart knows it early, a single put when done).
+    ``metadata`` and ``concat`` are the client's headers as they came. ``generation`` counts commits. ``untidy``: some
+    attempt died or never got an answer, so that the store may hold more under the upload's prefix than the row names.
+    """
+
+    id: str
+    owner: str
+    state: UploadState
+    offset: int = 0
+    length: int | None
+    part_size: int
+    part_count: int = 0
+    multipart: MultipartRef | None = None
+    tail: Tail | None = None
+    key: str | None = None
+    e_tag: str | None = None
+    lease: Lease | None = None
+    generation: int = 0
+    metadata: str = ""
+    partial: bool = False
+    concat: str | None = None
+    pins: int = 0
+    untidy: bool = False
+    reason: str | None = None
+    created_at: datetime
+    expires_at: datetime | None = None
+    expired: bool = False
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody can have this upload any more. Once all bytes are in, time does not take it away."""
+        return self.state in GONE or (self.expired and self.state in (UploadState.ACTIVE, UploadState.COMPLETE))
+
+    @property
+    def is_final(self) -> bool:
+        """Whether this is the concatenation of partial uploads."""
+        return self.concat is not None and not self.partial
+
+    @property
+    def finish_events(self) -> Sequence["EventType"]:
+        """What to tell when the object stands. Of a partial upload nothing: of what it becomes."""
+        return () if self.partial else (EventType.FINISHED,)
+
+    @property
+    def parts_end(self) -> int:
+        """Where the committed parts end and the tail begins."""
+        return self.offset - (self.tail.length if self.tail else 0)
+
+
+class EventType(StrEnum):
+    """What happened to an upload; recorded in the transaction that made it so."""
+
+    CREATED = "created"
+    FINISHED = "finished"
+    TERMINATED = "terminated"
+    EXPIRED = "expired"
+    FAILED = "failed"
