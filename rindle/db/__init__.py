@@ -1,0 +1,1 @@
+"""Upload rows, parts, leases and the outbox in SQLite or PostgreSQL."""

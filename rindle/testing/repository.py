@@ -1,0 +1,1193 @@
+"""What every upload repository must do: subclass :class:`UploadRepositoryContract` and give it the three fixtures.
+
+::
+
+    class TestMyRepository(UploadRepositoryContract):
+        @pytest.fixture
+        def repository(self): ...  # made with LEASE_TTL and EXPIRES_IN
+
+        @pytest.fixture
+        def rival(self): ...  # the same rows, seen by another process
+
+        @pytest.fixture
+        def admin(self): ...  # a RepositoryAdmin
+
+The tests are coroutines: run them with pytest-asyncio in its auto mode.
+"""
+
+# ruff: noqa: ANN401, S106 - fields of any kind are changed; the tokens of leases are no passwords
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, timedelta
+from functools import partial
+from typing import Any, Protocol
+
+import pytest
+
+from rindle.objectstore.types import MultipartRef
+from rindle.uploads.errors import DuplicateUploadError, StaleUploadError
+from rindle.uploads.ids import new_token, new_upload_id
+from rindle.uploads.model import EventType, Lease, Part, Tail, Upload, UploadState
+from rindle.uploads.ports import Claim, NewUpload, UploadRepository
+
+LEASE_TTL = timedelta(minutes=5)
+EXPIRES_IN = timedelta(days=7)
+"""Long enough that nothing runs out by itself while a test runs."""
+
+_HOUR = timedelta(hours=1)
+_HUGE = 2**63 - 1
+_TAIL = Tail(name="a.tail", node="node-1", length=3, crc64nvme=2**64 - 1)
+_MULTIPART = MultipartRef("uploads/key", "multipart-1")
+
+
+class RepositoryAdmin(Protocol):
+    """What a test needs besides the repository: to move time, which is the database's, and to look at the outbox."""
+
+    async def set_time_left(self, upload_id: str, left: timedelta) -> None:
+        """Let the upload expire so long from now; negative: it has."""
+        ...
+
+    async def end_lease(self, upload_id: str) -> None:
+        """Let the upload's lease have run out."""
+        ...
+
+    async def set_state_age(self, upload_id: str, age: timedelta) -> None:
+        """Let the upload be in its state for so long already."""
+        ...
+
+    async def retire_node(self, node: str) -> None:
+        """Declare the tails of a node gone, as an operator does."""
+        ...
+
+    async def find_events(self, upload_id: str) -> Sequence[Mapping[str, Any]]:
+        """The payloads of the events of an upload, in the order of their recording."""
+        ...
+
+
+def new_upload(**changes: Any) -> NewUpload:
+    """A plain upload of ten bytes by alice."""
+    plain = NewUpload(id=new_upload_id(), owner="alice", state=UploadState.ACTIVE, length=10, part_size=5)
+    return replace(plain, **changes)
+
+
+def claim_of(upload: Upload, **changes: Any) -> Claim:
+    """A claim of which every condition holds for a fresh upload."""
+    plain = Claim(
+        upload_id=upload.id,
+        owner=upload.owner,
+        offset=upload.offset,
+        body_length=None,
+        length=None,
+        token=new_token(),
+        holder="node-1/process-1",
+        node="node-1",
+    )
+    return replace(plain, **changes)
+
+
+def part(number: int, *, size: int = 5) -> Part:
+    """A part like any other."""
+    return Part(part_number=number, size=size, e_tag=f"e-tag-{number}", crc64nvme=number)
+
+
+async def claimed(repository: UploadRepository, upload: Upload, **changes: Any) -> Upload:
+    """The upload, with a lease that is its own."""
+    found = await repository.claim(claim_of(upload, **changes))
+    assert found is not None
+    return found
+
+
+async def completed_partial(repository: UploadRepository, **changes: Any) -> Upload:
+    """A complete partial upload."""
+    upload = await repository.add(new_upload(partial=True, concat="partial", **changes))
+    return await repository.commit(upload, replace(upload, state=UploadState.COMPLETE, offset=10, key="k", e_tag="e"))
+
+
+def concatenation_of(*sources: Upload, **changes: Any) -> NewUpload:
+    """The concatenation of these partial uploads."""
+    ids = [source.id for source in sources]
+    fields = {"state": UploadState.CONCATENATING, "concat": "final;a b", "length": 10 * len(ids), "sources": ids}
+    return new_upload(**fields | changes)
+
+
+async def in_state(repository: UploadRepository, state: UploadState, **changes: Any) -> Upload:
+    """An upload in this state, without a lease."""
+    upload = await repository.add(new_upload(**changes))
+    return upload if state is UploadState.ACTIVE else await repository.commit(upload, replace(upload, state=state))
+
+
+async def get(repository: UploadRepository, upload: Upload) -> Upload:
+    """The upload as it is now."""
+    found = await repository.find(upload.id)
+    assert found is not None
+    return found
+
+
+async def outcomes(*coroutines: Any) -> list[Any]:
+    """What each of these, run side by side, returned or raised."""
+    return await asyncio.gather(*coroutines, return_exceptions=True)
+
+
+class UploadRepositoryContract:
+    """The suite."""
+
+    @pytest.fixture
+    def repository(self) -> UploadRepository:
+        """The repository under test, made with LEASE_TTL and EXPIRES_IN."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def rival(self) -> UploadRepository:
+        """The same rows as another process sees them."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def admin(self) -> RepositoryAdmin:
+        """The hands of the test."""
+        raise NotImplementedError
+
+    # add, find
+
+    async def test_a_new_upload_begins_at_zero_with_nothing_stored(self, repository: UploadRepository) -> None:
+        new = new_upload(metadata="filename ZmlsZQ==", partial=True, concat="partial")
+
+        upload = await repository.add(new)
+
+        assert upload == Upload(
+            id=new.id,
+            owner="alice",
+            state=UploadState.ACTIVE,
+            length=10,
+            part_size=5,
+            metadata="filename ZmlsZQ==",
+            partial=True,
+            concat="partial",
+            created_at=upload.created_at,
+            expires_at=upload.expires_at,
+        )
+
+    async def test_what_add_returns_is_what_find_finds(
+        self, repository: UploadRepository, rival: UploadRepository
+    ) -> None:
+        upload = await repository.add(new_upload())
+
+        assert await repository.find(upload.id) == upload
+        assert await rival.find(upload.id) == upload
+
+    async def test_instants_are_aware_and_in_utc(self, repository: UploadRepository) -> None:
+        upload = await repository.add(new_upload())
+
+        assert upload.created_at.tzinfo is UTC
+        assert upload.expires_at is not None
+        assert upload.expires_at.tzinfo is UTC
+        assert abs(upload.expires_at - upload.created_at - EXPIRES_IN) < timedelta(minutes=1)
+
+    async def test_an_unknown_upload_is_not_found(self, repository: UploadRepository) -> None:
+        unknown = new_upload_id()
+
+        assert await repository.find(unknown) is None
+        assert list(await repository.find_parts(unknown)) == []
+        assert list(await repository.find_sources(unknown)) == []
+
+    async def test_the_length_may_be_deferred(self, repository: UploadRepository) -> None:
+        upload = await repository.add(new_upload(length=None))
+
+        assert (await get(repository, upload)).length is None
+
+    async def test_text_comes_back_as_it_went(self, repository: UploadRepository) -> None:
+        text = "naïve 日本語 🦭 'quoted' \"twice\" %s :id $1 ? \\ \t\n"
+
+        upload = await repository.add(new_upload(owner=text, metadata=text, concat=text))
+
+        found = await get(repository, upload)
+        assert (found.owner, found.metadata, found.concat) == (text, text, text)
+
+    async def test_sizes_up_to_63_bits_come_back_as_they_went(self, repository: UploadRepository) -> None:
+        upload = await repository.add(new_upload(length=_HUGE, part_size=_HUGE))
+        tail = replace(_TAIL, length=_HUGE)
+        after = await repository.commit(upload, replace(upload, offset=_HUGE, tail=tail))
+
+        assert after.length == after.part_size == after.offset == _HUGE
+        assert await repository.find(upload.id) == after
+
+    async def test_a_taken_id_is_refused_and_the_first_upload_stays(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        first = await repository.add(new_upload())
+
+        with pytest.raises(DuplicateUploadError):
+            await repository.add(new_upload(id=first.id, owner="bob"), events=[EventType.CREATED])
+
+        assert await repository.find(first.id) == first
+        assert await admin.find_events(first.id) == []
+
+    async def test_of_many_that_add_one_id_one_succeeds(
+        self, repository: UploadRepository, rival: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        upload_id = new_upload_id()
+
+        results = await outcomes(
+            *(which.add(new_upload(id=upload_id), events=[EventType.CREATED]) for which in [repository, rival] * 10)
+        )
+
+        assert sum(isinstance(result, Upload) for result in results) == 1
+        assert sum(isinstance(result, DuplicateUploadError) for result in results) == 19
+        assert len(await admin.find_events(upload_id)) == 1
+
+    async def test_the_events_of_a_new_upload_are_recorded_once(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        upload = await repository.add(new_upload(), events=[EventType.CREATED, EventType.FINISHED])
+
+        events = await admin.find_events(upload.id)
+        assert [event["type"] for event in events] == ["created", "finished"]
+        assert events[0] == {
+            "upload_id": upload.id,
+            "owner": "alice",
+            "type": "created",
+            "offset": 0,
+            "length": 10,
+            "key": None,
+            "reason": None,
+        }
+
+    # Concatenation
+
+    async def test_sources_are_found_in_order_with_repeats(self, repository: UploadRepository) -> None:
+        first, second = await completed_partial(repository), await completed_partial(repository)
+
+        final = await repository.add(concatenation_of(second, first, second), events=[EventType.CREATED])
+
+        found = await repository.find_sources(final.id)
+        assert [source.id for source in found] == [second.id, first.id, second.id]
+        assert list(await repository.find_sources(first.id)) == []
+
+    async def test_each_source_is_pinned_once_by_each_concatenation(self, repository: UploadRepository) -> None:
+        first, second = await completed_partial(repository), await completed_partial(repository)
+
+        await repository.add(concatenation_of(first, second, first))
+        await repository.add(concatenation_of(first))
+
+        assert (await get(repository, first)).pins == 2
+        assert (await get(repository, second)).pins == 1
+
+    async def test_a_concatenation_of_an_unfit_source_changes_nothing(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        fit = await completed_partial(repository)
+        whole = await in_state(repository, UploadState.COMPLETE)
+        unfinished = await repository.add(new_upload(partial=True))
+        foreign = await completed_partial(repository, owner="bob")
+        terminated = await completed_partial(repository)
+        terminated = await repository.commit(terminated, replace(terminated, state=UploadState.ABORTING))
+        unknown = replace(fit, id=new_upload_id())
+
+        for unfit in (whole, unfinished, foreign, terminated, unknown):
+            new = concatenation_of(fit, unfit)
+            with pytest.raises(StaleUploadError):
+                await repository.add(new, events=[EventType.CREATED])
+
+            assert await repository.find(new.id) is None
+            assert list(await repository.find_sources(new.id)) == []
+            assert await admin.find_events(new.id) == []
+            assert await repository.find(fit.id) == fit
+
+    async def test_a_concatenation_with_a_taken_id_pins_nothing(self, repository: UploadRepository) -> None:
+        source = await completed_partial(repository)
+
+        with pytest.raises(DuplicateUploadError):
+            await repository.add(concatenation_of(source, id=source.id))
+
+        assert await repository.find(source.id) == source
+
+    @pytest.mark.parametrize("state", [UploadState.COMPLETE, UploadState.FAILED, UploadState.ABORTING])
+    @pytest.mark.parametrize("before", [UploadState.CONCATENATING, UploadState.FINALIZING])
+    async def test_a_concatenation_that_ends_unpins_its_sources(
+        self, repository: UploadRepository, state: UploadState, before: UploadState
+    ) -> None:
+        first, second = await completed_partial(repository), await completed_partial(repository)
+        other = await repository.add(concatenation_of(first))
+        final = await repository.add(concatenation_of(first, second, first))
+        final = await repository.commit(final, replace(final, state=before))
+        assert (await get(repository, first)).pins == 2
+
+        final = await repository.commit(final, replace(final, state=state), events=[EventType.FINISHED])
+
+        assert (await get(repository, first)).pins == 1
+        assert (await get(repository, second)).pins == 0
+        assert (await get(repository, other)).state is UploadState.CONCATENATING
+        await repository.commit(final, replace(final, reason="once is enough"))
+        assert (await get(repository, first)).pins == 1
+
+    async def test_a_stale_commit_unpins_nothing(self, repository: UploadRepository) -> None:
+        source = await completed_partial(repository)
+        final = await repository.add(concatenation_of(source))
+        await repository.commit(final, replace(final, reason="another writer"))
+
+        with pytest.raises(StaleUploadError):
+            await repository.commit(final, replace(final, state=UploadState.COMPLETE))
+
+        assert (await get(repository, source)).pins == 1
+
+    async def test_concatenations_of_the_same_sources_do_not_lock_each_other_out(
+        self, repository: UploadRepository, rival: UploadRepository
+    ) -> None:
+        sources = [await completed_partial(repository) for _ in range(4)]
+
+        finals = await asyncio.gather(
+            *(repository.add(concatenation_of(*sources)) for _ in range(6)),
+            *(rival.add(concatenation_of(*reversed(sources))) for _ in range(6)),
+        )
+        assert {(await get(repository, source)).pins for source in sources} == {12}
+
+        await asyncio.gather(
+            *(
+                which.commit(final, replace(final, state=UploadState.FAILED))
+                for which, final in zip([repository, rival] * 6, finals, strict=True)
+            )
+        )
+        assert {(await get(repository, source)).pins for source in sources} == {0}
+
+    async def test_of_pinning_and_terminating_a_partial_upload_one_succeeds(
+        self, repository: UploadRepository, rival: UploadRepository
+    ) -> None:
+        for _ in range(10):
+            source = await completed_partial(repository)
+            new = concatenation_of(source)
+            aborting = replace(source, state=UploadState.ABORTING)
+
+            added, terminated = await outcomes(repository.add(new), rival.commit(source, aborting))
+
+            now = await get(repository, source)
+            if isinstance(added, Upload):
+                assert isinstance(terminated, StaleUploadError)
+                assert (now.state, now.pins) == (UploadState.COMPLETE, 1)
+            else:
+                assert isinstance(added, StaleUploadError)
+                assert isinstance(terminated, Upload)
+                assert (now.state, now.pins) == (UploadState.ABORTING, 0)
+                assert await repository.find(new.id) is None
+
+    # claim
+
+    async def test_a_claim_takes_the_lease(self, repository: UploadRepository, rival: UploadRepository) -> None:
+        upload = await repository.add(new_upload())
+
+        taken = await repository.claim(claim_of(upload, token="mine", holder="node-1/me"))
+
+        assert taken == replace(upload, lease=Lease(token="mine", holder="node-1/me"))
+        assert await rival.find(upload.id) == taken
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            pytest.param({"upload_id": new_upload_id()}, id="upload_id"),
+            pytest.param({"owner": "bob"}, id="owner"),
+            pytest.param({"offset": 3}, id="offset-behind"),
+            pytest.param({"offset": 5}, id="offset-ahead"),
+            pytest.param({"body_length": 7}, id="body-too-long"),
+            pytest.param({"body_length": _HUGE}, id="body-far-too-long"),
+            pytest.param({"length": 11}, id="another-length"),
+            pytest.param({"node": "node-2"}, id="tail-elsewhere"),
+        ],
+    )
+    async def test_a_claim_of_which_one_condition_fails_changes_nothing(
+        self, repository: UploadRepository, changes: dict[str, Any]
+    ) -> None:
+        upload = await repository.add(new_upload())
+        upload = await repository.commit(upload, replace(upload, offset=4, tail=_TAIL))
+
+        assert await repository.claim(claim_of(upload, **changes)) is None
+        assert await repository.find(upload.id) == upload
+        assert await repository.claim(claim_of(upload)) is not None
+
+    @pytest.mark.parametrize("state", [state for state in UploadState if state is not UploadState.ACTIVE])
+    async def test_only_an_active_upload_can_be_claimed(self, repository: UploadRepository, state: UploadState) -> None:
+        upload = await in_state(repository, state)
+
+        assert await repository.claim(claim_of(upload)) is None
+        assert await repository.find(upload.id) == upload
+
+    async def test_an_expired_upload_cannot_be_claimed(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        upload = await repository.add(new_upload())
+        await admin.set_time_left(upload.id, -_HOUR)
+
+        assert await repository.claim(claim_of(upload)) is None
+        found = await get(repository, upload)
+        assert found.expired
+        assert found.lease is None
+
+    async def test_a_body_that_just_fits_can_be_claimed_for(self, repository: UploadRepository) -> None:
+        upload = await repository.add(new_upload(length=_HUGE))
+        upload = await repository.commit(upload, replace(upload, offset=_HUGE - 6))
+
+        assert await repository.claim(claim_of(upload, body_length=7)) is None
+        assert await repository.claim(claim_of(upload, body_length=6)) is not None
+
+    async def test_without_a_tail_any_node_can_claim(self, repository: UploadRepository) -> None:
+        upload = await repository.add(new_upload())
+
+        assert await repository.claim(claim_of(upload, node="node-2")) is not None
+
+    async def test_a_claim_can_declare_the_length_and_then_it_is_fixed(self, repository: UploadRepository) -> None:
+        upload = await repository.add(new_upload(length=None))
+        taken = await claimed(repository, upload, length=20, body_length=20)
+        assert taken.length == 20
+        released = await repository.commit(taken, replace(taken, lease=None))
+
+        assert await repository.claim(claim_of(released, length=21)) is None
+        assert (await claimed(repository, released, length=20)).length == 20
+
+    async def test_a_declared_length_is_one_that_offset_and_body_fit_into(self, repository: UploadRepository) -> None:
+        upload = await repository.add(new_upload(length=None))
+        upload = await repository.commit(upload, replace(upload, offset=8))
+
+        assert await repository.claim(claim_of(upload, length=7)) is None
+        assert await repository.claim(claim_of(upload, length=9, body_length=2)) is None
+        assert (await get(repository, upload)).length is None
+        assert (await claimed(repository, upload, length=10, body_length=2)).length == 10
+
+    async def test_a_deferred_length_binds_no_body(self, repository: UploadRepository) -> None:
+        upload = await repository.add(new_upload(length=None))
+
+        assert (await claimed(repository, upload, body_length=_HUGE)).length is None
+
+    async def test_a_held_lease_cannot_be_claimed_even_when_it_has_run_out(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        held = await claimed(repository, await repository.add(new_upload()))
+        assert await repository.claim(claim_of(held)) is None
+
+        await admin.end_lease(held.id)
+
+        assert await repository.claim(claim_of(held)) is None
+        assert (await get(repository, held)).lease == replace(held.lease, live=False)  # type: ignore[type-var]
+
+    async def test_a_lease_can_be_taken_over_by_its_token_alone(self, repository: UploadRepository) -> None:
+        held = await claimed(repository, await repository.add(new_upload()), token="old")
+
+        assert await repository.claim(claim_of(held, take_over="other")) is None
+        taken = await claimed(repository, held, take_over="old", token="new", holder="node-1/process-2")
+
+        assert taken.lease == Lease(token="new", holder="node-1/process-2")
+        with pytest.raises(StaleUploadError):
+            await repository.commit(held, replace(held, offset=5))
+
+    async def test_a_lease_that_was_given_back_meanwhile_can_be_taken(self, repository: UploadRepository) -> None:
+        held = await claimed(repository, await repository.add(new_upload()), token="old")
+        await repository.commit(held, replace(held, lease=None))
+
+        assert (await claimed(repository, held, take_over="old", token="new")).lease is not None
+
+    async def test_a_new_lease_has_no_release_requested(self, repository: UploadRepository) -> None:
+        held = await claimed(repository, await repository.add(new_upload()), token="old")
+        await repository.request_release(held.id, "old")
+
+        taken = await claimed(repository, held, take_over="old")
+
+        assert taken.lease is not None
+        assert not taken.lease.release_requested
+
+    async def test_of_many_claims_one_succeeds(self, repository: UploadRepository, rival: UploadRepository) -> None:
+        upload = await repository.add(new_upload())
+
+        results = await asyncio.gather(*(which.claim(claim_of(upload)) for which in [repository, rival] * 10))
+
+        winners = [result for result in results if result is not None]
+        assert len(winners) == 1
+        assert await repository.find(upload.id) == winners[0]
+
+    async def test_of_many_that_take_over_one_lease_one_succeeds(
+        self, repository: UploadRepository, rival: UploadRepository
+    ) -> None:
+        held = await claimed(repository, await repository.add(new_upload()), token="old")
+
+        results = await asyncio.gather(
+            *(which.claim(claim_of(held, take_over="old")) for which in [repository, rival] * 10)
+        )
+
+        assert sum(result is not None for result in results) == 1
+
+    async def test_a_claim_moves_an_expiry_that_has_less_than_half_its_time_left(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        upload = await repository.add(new_upload())
+        await admin.set_time_left(upload.id, EXPIRES_IN / 2 - _HOUR)
+        before = await get(repository, upload)
+
+        taken = await claimed(repository, upload)
+
+        _assert_moved(before, taken)
+        assert await repository.find(upload.id) == taken
+
+    async def test_a_claim_leaves_an_expiry_that_has_more_than_half_its_time_left(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        upload = await repository.add(new_upload())
+        await admin.set_time_left(upload.id, EXPIRES_IN / 2 + _HOUR)
+        before = await get(repository, upload)
+
+        taken = await claimed(repository, upload)
+
+        assert taken.expires_at == before.expires_at
+
+    # claim_work
+
+    @pytest.mark.parametrize("state", [UploadState.FINALIZING, UploadState.CONCATENATING, UploadState.ABORTING])
+    async def test_work_on_an_upload_is_claimed_with_its_lease(
+        self, repository: UploadRepository, state: UploadState
+    ) -> None:
+        upload = await in_state(repository, state)
+
+        taken = await repository.claim_work(upload.id, state, token="mine", holder="node-1/me")
+
+        assert taken == replace(upload, lease=Lease(token="mine", holder="node-1/me"))
+        assert await repository.find(upload.id) == taken
+
+    async def test_work_that_is_no_more_cannot_be_claimed(self, repository: UploadRepository) -> None:
+        upload = await in_state(repository, UploadState.FINALIZING)
+        done = await repository.commit(upload, replace(upload, state=UploadState.COMPLETE))
+
+        assert await repository.claim_work(upload.id, UploadState.FINALIZING, token="t", holder="h") is None
+        assert await repository.claim_work(new_upload_id(), UploadState.FINALIZING, token="t", holder="h") is None
+        assert await repository.find(upload.id) == done
+
+    async def test_work_that_is_held_is_taken_over_by_its_token_alone(self, repository: UploadRepository) -> None:
+        upload = await in_state(repository, UploadState.ABORTING)
+        claim_work = partial(repository.claim_work, upload.id, UploadState.ABORTING, holder="h")
+        held = await claim_work(token="old")
+        assert held is not None
+
+        assert await claim_work(token="new") is None
+        assert await claim_work(token="new", take_over="other") is None
+        assert await repository.find(upload.id) == held
+        assert await claim_work(token="new", take_over="old") is not None
+
+    async def test_of_many_that_claim_work_one_succeeds(
+        self, repository: UploadRepository, rival: UploadRepository
+    ) -> None:
+        upload = await in_state(repository, UploadState.FINALIZING)
+
+        results = await asyncio.gather(
+            *(
+                which.claim_work(upload.id, UploadState.FINALIZING, token=new_token(), holder="h")
+                for which in [repository, rival] * 10
+            )
+        )
+
+        assert sum(result is not None for result in results) == 1
+
+    # commit
+
+    async def test_a_commit_makes_the_row_what_it_says(
+        self, repository: UploadRepository, rival: UploadRepository
+    ) -> None:
+        held = await claimed(repository, await repository.add(new_upload(length=None)))
+        after = replace(
+            held,
+            state=UploadState.FAILED,
+            offset=8,
+            length=9,
+            part_size=6,
+            part_count=1,
+            multipart=_MULTIPART,
+            key=_MULTIPART.key,
+            e_tag="whole",
+            tail=_TAIL,
+            reason="why",
+        )
+
+        committed = await repository.commit(held, after, parts=[part(1)])
+
+        assert committed == replace(after, generation=1)
+        assert await rival.find(held.id) == committed
+
+    async def test_a_commit_can_take_back_what_an_earlier_one_said(self, repository: UploadRepository) -> None:
+        upload = await repository.add(new_upload())
+        first = await repository.commit(
+            upload, replace(upload, offset=3, tail=_TAIL, multipart=_MULTIPART, key=_MULTIPART.key, e_tag="e")
+        )
+
+        second = await repository.commit(
+            first, replace(first, offset=0, tail=None, multipart=None, key=None, e_tag=None)
+        )
+
+        assert second == replace(upload, generation=2)
+        assert await repository.find(upload.id) == second
+
+    async def test_a_commit_that_changes_nothing_still_counts(self, repository: UploadRepository) -> None:
+        upload = await repository.add(new_upload())
+
+        committed = await repository.commit(upload, upload)
+
+        assert committed == replace(upload, generation=1)
+        with pytest.raises(StaleUploadError):
+            await repository.commit(upload, upload)
+
+    async def test_a_commit_chain_goes_on_from_what_each_returned(self, repository: UploadRepository) -> None:
+        row = await claimed(repository, await repository.add(new_upload(length=None)))
+
+        for number in range(1, 6):
+            row = await repository.commit(
+                row, replace(row, offset=row.offset + 5, part_count=number), parts=[part(number)]
+            )
+
+        assert (row.offset, row.part_count, row.generation) == (25, 5, 5)
+        assert await repository.find(row.id) == row
+        assert list(await repository.find_parts(row.id)) == [part(number) for number in range(1, 6)]
+
+    async def test_parts_are_found_by_number_as_they_were_committed(self, repository: UploadRepository) -> None:
+        upload = await repository.add(new_upload())
+        parts = [
+            Part(part_number=11, size=1, e_tag='"quoted"', crc64nvme=2**64 - 1),
+            Part(part_number=2, size=_HUGE, e_tag="z", crc64nvme=0),
+            Part(part_number=10_000, size=1, e_tag=""),
+        ]
+
+        await repository.commit(upload, replace(upload, part_count=3), parts=parts)
+
+        assert list(await repository.find_parts(upload.id)) == [parts[1], parts[0], parts[2]]
+
+    async def test_a_part_number_that_is_committed_already_is_stale_and_nothing_changes(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        upload = await repository.add(new_upload())
+        row = await repository.commit(upload, replace(upload, part_count=1, offset=5), parts=[part(1)])
+
+        with pytest.raises(StaleUploadError):
+            await repository.commit(
+                row,
+                replace(row, part_count=3, offset=10),
+                parts=[part(2), replace(part(1), e_tag="again")],
+                events=[EventType.FINISHED],
+            )
+
+        assert await repository.find(row.id) == row
+        assert list(await repository.find_parts(row.id)) == [part(1)]
+        assert await admin.find_events(row.id) == []
+
+    @pytest.mark.parametrize(
+        "differ",
+        [
+            pytest.param(lambda row: replace(row, state=UploadState.FINALIZING), id="state"),
+            pytest.param(lambda row: replace(row, lease=replace(row.lease, token="other")), id="token"),
+            pytest.param(lambda row: replace(row, lease=None), id="no-token"),
+            pytest.param(lambda row: replace(row, offset=row.offset + 1), id="offset"),
+            pytest.param(lambda row: replace(row, part_count=row.part_count + 1), id="part_count"),
+            pytest.param(lambda row: replace(row, generation=row.generation + 1), id="generation"),
+            pytest.param(lambda row: replace(row, generation=row.generation - 1), id="older-generation"),
+            pytest.param(lambda row: replace(row, multipart=MultipartRef(row.key, "other")), id="multipart"),
+            pytest.param(lambda row: replace(row, multipart=None), id="no-multipart"),
+            pytest.param(lambda row: replace(row, tail=replace(row.tail, name="other")), id="tail"),
+            pytest.param(lambda row: replace(row, tail=None), id="no-tail"),
+            pytest.param(lambda row: replace(row, pins=row.pins + 1), id="pins"),
+            pytest.param(lambda row: replace(row, id=new_upload_id()), id="id"),
+        ],
+    )
+    async def test_a_commit_on_a_row_that_differs_in_one_field_is_stale_and_nothing_changes(
+        self, repository: UploadRepository, admin: RepositoryAdmin, differ: Callable[[Upload], Upload]
+    ) -> None:
+        held = await claimed(repository, await repository.add(new_upload()))
+        row = await repository.commit(
+            held,
+            replace(held, offset=8, part_count=1, multipart=_MULTIPART, key=_MULTIPART.key, tail=_TAIL),
+            parts=[part(1)],
+        )
+        before = differ(row)
+
+        with pytest.raises(StaleUploadError):
+            await repository.commit(
+                before, replace(before, offset=10, reason="new"), parts=[part(2)], events=[EventType.FINISHED]
+            )
+
+        assert await repository.find(row.id) == row
+        assert list(await repository.find_parts(row.id)) == [part(1)]
+        assert await admin.find_events(row.id) == []
+        assert await admin.find_events(before.id) == []
+
+    async def test_a_field_that_the_row_lacks_is_compared_too(self, repository: UploadRepository) -> None:
+        row = await repository.add(new_upload())
+
+        for before in (
+            replace(row, lease=Lease(token="t", holder="h")),
+            replace(row, multipart=MultipartRef("k", "m"), key="k"),
+            replace(row, tail=_TAIL),
+        ):
+            with pytest.raises(StaleUploadError):
+                await repository.commit(before, before)
+
+        assert await repository.find(row.id) == row
+
+    async def test_of_many_commits_on_one_predecessor_one_succeeds(
+        self, repository: UploadRepository, rival: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        held = await claimed(repository, await repository.add(new_upload()))
+
+        results = await outcomes(
+            *(
+                which.commit(
+                    held,
+                    replace(held, offset=5, part_count=1),
+                    parts=[replace(part(1), e_tag=f"attempt-{number}")],
+                    events=[EventType.FINISHED],
+                )
+                for number, which in enumerate([repository, rival] * 10)
+            )
+        )
+
+        winners = [number for number, result in enumerate(results) if isinstance(result, Upload)]
+        assert len(winners) == 1
+        assert sum(isinstance(result, StaleUploadError) for result in results) == 19
+        assert [p.e_tag for p in await repository.find_parts(held.id)] == [f"attempt-{winners[0]}"]
+        assert len(await admin.find_events(held.id)) == 1
+
+    async def test_of_an_append_and_a_termination_one_succeeds(
+        self, repository: UploadRepository, rival: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        for _ in range(10):
+            held = await claimed(repository, await repository.add(new_upload()))
+            aborting = replace(held, state=UploadState.ABORTING, lease=None)
+
+            appended, terminated = await outcomes(
+                repository.commit(held, replace(held, offset=5, part_count=1), parts=[part(1)]),
+                rival.commit(held, aborting, events=[EventType.TERMINATED]),
+            )
+
+            winner = appended if isinstance(appended, Upload) else terminated
+            loser = terminated if isinstance(appended, Upload) else appended
+            assert isinstance(loser, StaleUploadError)
+            assert await repository.find(held.id) == winner
+            assert len(await repository.find_parts(held.id)) == winner.part_count
+            assert len(await admin.find_events(held.id)) == (winner is terminated)
+
+    async def test_many_writers_that_take_turns_lose_no_byte(
+        self, repository: UploadRepository, rival: UploadRepository
+    ) -> None:
+        upload = await repository.add(new_upload(length=None))
+
+        async def write(which: UploadRepository) -> None:
+            done = 0
+            while done < 5:
+                row = await which.find(upload.id)
+                assert row is not None
+                try:
+                    await which.commit(row, replace(row, offset=row.offset + 1))
+                except StaleUploadError:
+                    continue
+                done += 1
+
+        await asyncio.gather(*(write(which) for which in [repository, rival] * 3))
+
+        found = await get(repository, upload)
+        assert (found.offset, found.generation) == (30, 30)
+
+    async def test_a_lease_that_a_commit_keeps_is_renewed(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        held = await claimed(repository, await repository.add(new_upload()))
+        await admin.end_lease(held.id)
+
+        committed = await repository.commit(held, replace(held, offset=5))
+
+        assert committed.lease == held.lease
+        assert await repository.find(held.id) == committed
+
+    async def test_a_lease_that_a_commit_drops_is_free(self, repository: UploadRepository) -> None:
+        held = await claimed(repository, await repository.add(new_upload()), token="old")
+        await repository.request_release(held.id, "old")
+
+        released = await repository.commit(held, replace(held, lease=None))
+
+        assert released.lease is None
+        assert await repository.find(held.id) == released
+        assert (await claimed(repository, released, token="new")).lease == Lease(token="new", holder="node-1/process-1")
+
+    async def test_a_commit_can_take_a_lease(self, repository: UploadRepository) -> None:
+        upload = await repository.add(new_upload())
+        first, second = Lease(token="first", holder="h-1"), Lease(token="second", holder="h-2")
+
+        taken = await repository.commit(upload, replace(upload, lease=first))
+        assert taken.lease == first
+        assert await repository.find(upload.id) == taken
+        await repository.request_release(upload.id, "first")
+
+        taken = await repository.commit(taken, replace(taken, lease=second))
+        assert taken.lease == second
+        assert await repository.find(upload.id) == taken
+
+    async def test_a_commit_tells_the_holder_that_somebody_asks_for_the_lease(
+        self, repository: UploadRepository
+    ) -> None:
+        held = await claimed(repository, await repository.add(new_upload()), token="mine")
+        await repository.request_release(held.id, "mine")
+
+        committed = await repository.commit(held, replace(held, offset=5))
+
+        assert committed.lease is not None
+        assert committed.lease.release_requested
+        assert await repository.find(held.id) == committed
+
+    async def test_a_holder_whose_lease_ran_out_may_commit_if_nobody_came(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        held = await claimed(repository, await repository.add(new_upload()))
+        await admin.end_lease(held.id)
+
+        assert (await repository.commit(held, replace(held, offset=5, lease=None))).offset == 5
+
+    async def test_events_are_recorded_once_with_the_commit(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        upload = await repository.add(new_upload(), events=[EventType.CREATED])
+        held = await claimed(repository, upload)
+        assert len(await admin.find_events(upload.id)) == 1
+
+        await repository.commit(
+            held,
+            replace(held, state=UploadState.COMPLETE, offset=10, key="a/key", e_tag="e", lease=None),
+            events=[EventType.FINISHED],
+        )
+
+        created, finished = await admin.find_events(upload.id)
+        assert created["type"] == "created"
+        assert finished == {
+            "upload_id": upload.id,
+            "owner": "alice",
+            "type": "finished",
+            "offset": 10,
+            "length": 10,
+            "key": "a/key",
+            "reason": None,
+        }
+
+    async def test_an_event_that_is_no_finish_names_no_key(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        upload = await repository.add(new_upload())
+        after = replace(upload, state=UploadState.FAILED, key="a/key", reason="tail_missing")
+
+        await repository.commit(upload, after, events=[EventType.FAILED, EventType.TERMINATED])
+
+        failed, terminated = await admin.find_events(upload.id)
+        assert (failed["type"], failed["key"], failed["reason"]) == ("failed", None, "tail_missing")
+        assert terminated["type"] == "terminated"
+
+    async def test_a_commit_moves_the_expiry_of_an_active_upload_with_less_than_half_its_time_left(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        held = await claimed(repository, await repository.add(new_upload()))
+        await admin.set_time_left(held.id, EXPIRES_IN / 2 - _HOUR)
+        before = await get(repository, held)
+
+        committed = await repository.commit(before, replace(before, offset=5), parts=[part(1)])
+
+        _assert_moved(before, committed)
+        assert await repository.find(held.id) == committed
+
+    async def test_a_commit_leaves_an_expiry_that_has_more_than_half_its_time_left(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        held = await claimed(repository, await repository.add(new_upload()))
+        await admin.set_time_left(held.id, EXPIRES_IN / 2 + _HOUR)
+        before = await get(repository, held)
+
+        committed = await repository.commit(before, replace(before, offset=5))
+
+        assert committed.expires_at == before.expires_at
+
+    @pytest.mark.parametrize("state", [state for state in UploadState if state is not UploadState.ACTIVE])
+    async def test_a_commit_moves_the_expiry_of_no_other_upload(
+        self, repository: UploadRepository, admin: RepositoryAdmin, state: UploadState
+    ) -> None:
+        upload = await repository.add(new_upload(partial=True))
+        await admin.set_time_left(upload.id, _HOUR)
+        before = await get(repository, upload)
+
+        committed = await repository.commit(before, replace(before, state=state))
+
+        assert committed.expires_at == before.expires_at
+
+    async def test_a_complete_upload_does_not_expire(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        upload = await in_state(repository, UploadState.FINALIZING)
+        await admin.set_time_left(upload.id, -_HOUR)
+        before = await get(repository, upload)
+        assert before.expired
+
+        done = await repository.commit(before, replace(before, state=UploadState.COMPLETE))
+
+        assert done.expires_at is None
+        assert not done.expired
+        assert await repository.find(upload.id) == done
+
+    async def test_a_complete_partial_upload_expires_as_before(self, repository: UploadRepository) -> None:
+        upload = await repository.add(new_upload(partial=True))
+
+        done = await repository.commit(upload, replace(upload, state=UploadState.COMPLETE))
+
+        assert done.expires_at == upload.expires_at
+        assert await repository.find(upload.id) == done
+
+    # Leases
+
+    async def test_a_lease_that_ran_out_is_not_live(self, repository: UploadRepository, admin: RepositoryAdmin) -> None:
+        held = await claimed(repository, await repository.add(new_upload()))
+        assert held.lease is not None
+        assert held.lease.live
+
+        await admin.end_lease(held.id)
+
+        lease = (await get(repository, held)).lease
+        assert lease is not None
+        assert not lease.live
+
+    async def test_leases_are_renewed_by_their_tokens_alone(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        tokens = ("kept", "kept-too", "lost", "not-asked")
+        held = {token: await claimed(repository, await repository.add(new_upload()), token=token) for token in tokens}
+        await claimed(repository, held["lost"], take_over="lost", token="taken")
+        for upload in held.values():
+            await admin.end_lease(upload.id)
+
+        await repository.renew({token: held[token].id for token in ("kept", "kept-too", "lost")} | {"gone": "no-row"})
+
+        live = {}
+        for token, upload in held.items():
+            lease = (await get(repository, upload)).lease
+            assert lease is not None
+            live[token] = lease.live
+        assert live == {"kept": True, "kept-too": True, "lost": False, "not-asked": False}
+
+    async def test_renewing_nothing_does_nothing(self, repository: UploadRepository, admin: RepositoryAdmin) -> None:
+        held = await claimed(repository, await repository.add(new_upload()))
+        await admin.end_lease(held.id)
+
+        await repository.renew({})
+
+        lease = (await get(repository, held)).lease
+        assert lease is not None
+        assert not lease.live
+
+    async def test_a_lease_that_was_given_back_is_not_renewed(self, repository: UploadRepository) -> None:
+        held = await claimed(repository, await repository.add(new_upload()), token="mine")
+        released = await repository.commit(held, replace(held, lease=None))
+
+        await repository.renew({"mine": held.id})
+
+        assert await repository.find(held.id) == released
+
+    async def test_a_release_is_requested_of_one_lease(
+        self, repository: UploadRepository, rival: UploadRepository
+    ) -> None:
+        asked = await claimed(repository, await repository.add(new_upload()), token="asked")
+        other = await claimed(repository, await repository.add(new_upload()), token="other")
+
+        await rival.request_release(asked.id, "asked")
+        await rival.request_release(other.id, "a token of old")
+
+        leases = {"asked": asked.id, "other": other.id}
+        assert list(await repository.find_release_requests(leases)) == ["asked"]
+        assert list(await repository.find_release_requests({"other": other.id})) == []
+        assert list(await repository.find_release_requests({"another": asked.id})) == []
+        assert list(await repository.find_release_requests({})) == []
+        assert await repository.find(asked.id) == replace(
+            asked,
+            lease=replace(asked.lease, release_requested=True),  # type: ignore[type-var]
+        )
+
+    async def test_a_refused_release_is_not_requested_any_more(self, repository: UploadRepository) -> None:
+        held = await claimed(repository, await repository.add(new_upload()), token="mine")
+        await repository.request_release(held.id, "mine")
+
+        await repository.refuse_release(held.id, "another")
+        assert list(await repository.find_release_requests({"mine": held.id})) == ["mine"]
+        await repository.refuse_release(held.id, "mine")
+
+        assert list(await repository.find_release_requests({"mine": held.id})) == []
+        assert await repository.find(held.id) == held
+
+    # What the reaper asks
+
+    async def test_expired_uploads_are_found_longest_overdue_first(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        uploads = [await repository.add(new_upload()) for _ in range(4)]
+        for upload, hours in zip(uploads, (1, 3, 2, -1), strict=True):
+            await admin.set_time_left(upload.id, -hours * _HOUR)
+
+        found = await repository.find_expired(limit=10)
+
+        assert [upload.id for upload in found] == [uploads[1].id, uploads[2].id, uploads[0].id]
+        assert all(upload.expired for upload in found)
+        assert [upload.id for upload in await repository.find_expired(limit=2)] == [uploads[1].id, uploads[2].id]
+
+    async def test_an_expired_upload_is_not_found_while_a_live_lease_holds_it(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        held = await claimed(repository, await repository.add(new_upload()))
+        await admin.set_time_left(held.id, -_HOUR)
+        assert list(await repository.find_expired(limit=10)) == []
+
+        await admin.end_lease(held.id)
+
+        assert [upload.id for upload in await repository.find_expired(limit=10)] == [held.id]
+
+    async def test_an_expired_partial_upload_is_found_when_nobody_pins_it(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        source = await completed_partial(repository)
+        final = await repository.add(concatenation_of(source))
+        await admin.set_time_left(source.id, -_HOUR)
+        assert list(await repository.find_expired(limit=10)) == []
+
+        await repository.commit(final, replace(final, state=UploadState.COMPLETE))
+
+        assert [upload.id for upload in await repository.find_expired(limit=10)] == [source.id]
+
+    @pytest.mark.parametrize(
+        "state",
+        [state for state in UploadState if state not in (UploadState.ACTIVE, UploadState.COMPLETE)],
+    )
+    async def test_what_is_gone_or_being_made_is_not_found_as_expired(
+        self, repository: UploadRepository, admin: RepositoryAdmin, state: UploadState
+    ) -> None:
+        upload = await in_state(repository, state)
+        await admin.set_time_left(upload.id, -_HOUR)
+
+        assert list(await repository.find_expired(limit=10)) == []
+
+    async def test_an_upload_that_was_appended_to_since_is_not_dropped_as_expired(
+        self, repository: UploadRepository, rival: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        upload = await repository.add(new_upload())
+        await admin.set_time_left(upload.id, -_HOUR)
+        (overdue,) = await rival.find_expired(limit=10)
+        await admin.set_time_left(upload.id, _HOUR)
+        await claimed(repository, upload)
+
+        with pytest.raises(StaleUploadError):
+            await rival.commit(overdue, replace(overdue, state=UploadState.ABORTING), events=[EventType.EXPIRED])
+
+    async def test_unfinished_uploads_are_found_oldest_change_first(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        uploads = [
+            await in_state(repository, state)
+            for state in (UploadState.FINALIZING, UploadState.CONCATENATING, UploadState.ABORTING)
+        ]
+        for upload, hours in zip(uploads, (2, 3, 1), strict=True):
+            await admin.set_state_age(upload.id, hours * _HOUR)
+
+        expected = [uploads[1], uploads[0], uploads[2]]
+        assert list(await repository.find_unfinished(limit=10)) == expected
+        assert list(await repository.find_unfinished(limit=2)) == expected[:2]
+
+    async def test_the_age_of_a_state_begins_with_the_commit_that_changes_it(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        first = await in_state(repository, UploadState.FINALIZING)
+        second = await in_state(repository, UploadState.FINALIZING)
+        third = await repository.add(new_upload())
+        for upload, hours in ((first, 2), (second, 1), (third, 3)):
+            await admin.set_state_age(upload.id, hours * _HOUR)
+
+        # A commit within the state leaves its age, one that enters it begins anew.
+        first = await repository.commit(first, replace(first, reason="tried once"))
+        third = await repository.commit(third, replace(third, state=UploadState.FINALIZING))
+
+        assert list(await repository.find_unfinished(limit=10)) == [first, second, third]
+
+    @pytest.mark.parametrize(
+        "state", [UploadState.ACTIVE, UploadState.COMPLETE, UploadState.ABORTED, UploadState.FAILED]
+    )
+    async def test_what_nobody_has_to_finish_is_not_found_as_unfinished(
+        self, repository: UploadRepository, state: UploadState
+    ) -> None:
+        await in_state(repository, state)
+
+        assert list(await repository.find_unfinished(limit=10)) == []
+
+    async def test_unfinished_work_is_not_found_while_a_live_lease_holds_it(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        upload = await in_state(repository, UploadState.FINALIZING)
+        await repository.claim_work(upload.id, UploadState.FINALIZING, token="t", holder="h")
+        assert list(await repository.find_unfinished(limit=10)) == []
+
+        await admin.end_lease(upload.id)
+
+        assert [found.id for found in await repository.find_unfinished(limit=10)] == [upload.id]
+
+    # Tails and nodes
+
+    async def test_tail_names_are_found_on_their_node_while_a_row_names_them(
+        self, repository: UploadRepository
+    ) -> None:
+        here = await repository.add(new_upload())
+        here = await repository.commit(here, replace(here, offset=3, tail=replace(_TAIL, name="here", node="n-1")))
+        there = await repository.add(new_upload())
+        await repository.commit(there, replace(there, offset=3, tail=replace(_TAIL, name="there", node="n-2")))
+        names = ["here", "there", "nowhere"]
+
+        assert set(await repository.find_tail_names("n-1", names)) == {"here"}
+        assert set(await repository.find_tail_names("n-2", names)) == {"there"}
+        assert set(await repository.find_tail_names("n-1", [])) == set()
+        await repository.commit(here, replace(here, tail=None))
+        assert set(await repository.find_tail_names("n-1", names)) == set()
+
+    async def test_many_tail_names_can_be_asked_for_at_once(self, repository: UploadRepository) -> None:
+        upload = await repository.add(new_upload())
+        await repository.commit(upload, replace(upload, offset=3, tail=_TAIL))
+        names = [f"name-{number}" for number in range(70_000)]
+
+        assert set(await repository.find_tail_names("node-1", {*names, "a.tail"})) == {"a.tail"}
+
+    async def test_a_node_is_known_from_its_first_beat(self, repository: UploadRepository) -> None:
+        assert await repository.find_node("n-1") is None
+
+        await repository.beat("n-1", "host-a")
+
+        node = await repository.find_node("n-1")
+        assert node is not None
+        assert (node.id, node.name, node.retired_at) == ("n-1", "host-a", None)
+        assert node.seen_at.tzinfo is UTC
+
+    async def test_each_beat_says_when_and_under_which_name(
+        self, repository: UploadRepository, rival: UploadRepository
+    ) -> None:
+        await repository.beat("n-1", "host-a")
+        first = await repository.find_node("n-1")
+        assert first is not None
+
+        while True:
+            await rival.beat("n-1", "host-b")
+            second = await repository.find_node("n-1")
+            assert second is not None
+            if second.seen_at > first.seen_at:  # at the database clock's next tick
+                break
+
+        assert second.name == "host-b"
+
+    async def test_a_beat_does_not_bring_a_retired_node_back(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        await repository.beat("n-1", "host-a")
+        await admin.retire_node("n-1")
+
+        await repository.beat("n-1", "host-a")
+
+        node = await repository.find_node("n-1")
+        assert node is not None
+        assert node.retired_at is not None
+
+
+def _assert_moved(before: Upload, after: Upload) -> None:
+    assert before.expires_at is not None
+    assert after.expires_at is not None
+    assert abs(after.expires_at - before.expires_at - EXPIRES_IN / 2 - _HOUR) < timedelta(minutes=1)

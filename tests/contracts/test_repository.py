@@ -1,0 +1,112 @@
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Executable, select, update
+from typing_extensions import override
+
+from rindle.db.engine import Database
+from rindle.db.models import nodes, outbox, uploads
+from rindle.db.repository import SqlUploadRepository
+from rindle.db.schema import create_schema
+from rindle.db.sql import db_now
+from rindle.testing.repository import EXPIRES_IN, LEASE_TTL, RepositoryAdmin, UploadRepositoryContract
+
+
+class SqlAdmin(RepositoryAdmin):
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @override
+    async def set_time_left(self, upload_id: str, left: timedelta) -> None:
+        await self._update(update(uploads).where(uploads.c.id == upload_id).values(expires_at=db_now(left)))
+
+    @override
+    async def end_lease(self, upload_id: str) -> None:
+        past = db_now(timedelta(seconds=-1))
+        await self._update(update(uploads).where(uploads.c.id == upload_id).values(lease_until=past))
+
+    @override
+    async def set_state_age(self, upload_id: str, age: timedelta) -> None:
+        await self._update(update(uploads).where(uploads.c.id == upload_id).values(state_changed_at=db_now(-age)))
+
+    @override
+    async def retire_node(self, node: str) -> None:
+        await self._update(update(nodes).where(nodes.c.id == node).values(retired_at=db_now()))
+
+    @override
+    async def find_events(self, upload_id: str) -> Sequence[Mapping[str, Any]]:
+        statement = select(outbox).where(outbox.c.upload_id == upload_id).order_by(outbox.c.id)
+        rows = await self._database.read(statement)
+        assert all((row.payload["upload_id"], row.payload["type"]) == (upload_id, row.type) for row in rows)
+        assert all((row.sent_at, row.attempts) == (None, 0) and row.owner == row.payload["owner"] for row in rows)
+        return [row.payload for row in rows]
+
+    async def _update(self, statement: Executable) -> None:
+        await self._database.write(statement)
+
+
+class SqlRepositoryContract(UploadRepositoryContract):
+    @pytest.fixture
+    def url(self) -> str:
+        raise NotImplementedError
+
+    @pytest.fixture
+    async def database(self, url: str) -> AsyncIterator[Database]:
+        database = Database(url)
+        yield database
+        await database.aclose()
+
+    @pytest.fixture
+    @override
+    def repository(self, database: Database) -> SqlUploadRepository:
+        return SqlUploadRepository(database, lease_ttl=LEASE_TTL, expires_in=EXPIRES_IN)
+
+    @pytest.fixture
+    @override
+    async def rival(self, url: str) -> AsyncIterator[SqlUploadRepository]:
+        database = Database(url)
+        yield SqlUploadRepository(database, lease_ttl=LEASE_TTL, expires_in=EXPIRES_IN)
+        await database.aclose()
+
+    @pytest.fixture
+    @override
+    def admin(self, database: Database) -> SqlAdmin:
+        return SqlAdmin(database)
+
+
+class TestSqlite(SqlRepositoryContract):
+    @pytest.fixture
+    @override
+    def url(self, sqlite_url: str) -> str:
+        return sqlite_url
+
+
+class TestSqliteInMemory(SqlRepositoryContract):
+    @pytest.fixture
+    @override
+    async def database(self) -> AsyncIterator[Database]:
+        database = Database("sqlite://")
+        await create_schema(database)
+        yield database
+        await database.aclose()
+
+    @pytest.fixture
+    @override
+    def rival(self, repository: SqlUploadRepository) -> SqlUploadRepository:
+        return repository
+
+
+class TestPsycopg(SqlRepositoryContract):
+    @pytest.fixture
+    @override
+    def url(self, postgres_url: str) -> str:
+        return postgres_url
+
+
+class TestAsyncpg(SqlRepositoryContract):
+    @pytest.fixture
+    @override
+    def url(self, postgres_url: str) -> str:
+        return postgres_url.replace("+psycopg:", "+asyncpg:")

@@ -1,0 +1,104 @@
+"""A PostgreSQL server of our own: in a temporary directory, on a Unix socket, gone when the tests are."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from rindle.db import migrate
+from tests.required import missing
+
+_TEMPLATE = "rindle_template"
+
+
+class PostgresServer:
+    """Hands out databases, each a copy of one that was migrated once."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._numbers = count(1)
+
+    def url(self, name: str, *, driver: str = "psycopg") -> str:
+        return f"postgresql+{driver}://postgres@/{name}?host={self._socket}"
+
+    @contextmanager
+    def database(self, *, migrated: bool) -> Iterator[str]:
+        """The name of a database that is there for as long as the block runs."""
+        name = f"test_{next(self._numbers)}"
+        self.execute("CREATE DATABASE {} TEMPLATE {}", name, _TEMPLATE if migrated else "template0")
+        try:
+            yield name
+        finally:
+            self.execute("DROP DATABASE {} WITH (FORCE)", name)
+
+    def make_template(self) -> None:
+        self.execute("CREATE DATABASE {}", _TEMPLATE)
+        migrate.upgrade(self.url(_TEMPLATE))
+
+    def execute(self, statement: str, *names: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Run one statement by hand; ``{}`` stands for names."""
+        with psycopg.connect(host=str(self._socket), user="postgres", dbname=database, autocommit=True) as connection:
+            cursor = connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+            return cursor.fetchall() if cursor.description else []
+
+
+def start_postgres() -> Iterator[PostgresServer]:
+    """A running server; the test is skipped (or fails, see :mod:`tests.required`) where PostgreSQL is not installed."""
+    binaries = _find_binaries()
+    if binaries is None:
+        missing("postgres", "PostgreSQL is not installed (no initdb on PATH or in /usr/lib/postgresql/*/bin)")
+    folder = Path(
+        tempfile.mkdtemp(prefix="rindle-pg-", dir="/tmp")
+    )  # short: a socket's path has 107 characters at most
+    owner = _choose_owner()
+    if owner is not None:
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+
+    def run(program: str, *arguments: str) -> None:
+        subprocess.run(
+            [binaries / program, "-D", folder / "data", *arguments],
+            check=True,
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            user=None if owner is None else owner.pw_uid,
+            group=None if owner is None else owner.pw_gid,
+            extra_groups=None if owner is None else [],
+        )
+
+    try:
+        run("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        settings = f"-k {folder} -c listen_addresses='' -c max_connections=100"
+        run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", settings, "start")
+        try:
+            server = PostgresServer(folder)
+            server.make_template()
+            yield server
+        finally:
+            run("pg_ctl", "-w", "-m", "fast", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+def _find_binaries() -> Path | None:
+    on_path = shutil.which("initdb")
+    if on_path is not None:
+        return Path(on_path).resolve().parent
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    return versions[-1].parent if versions else None
+
+
+def _choose_owner() -> pwd.struct_passwd | None:
+    """Whom the server runs as: PostgreSQL refuses to be root."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name: entry for entry in pwd.getpwall()}
+    return names.get("postgres") or names["nobody"]
