@@ -1,0 +1,1 @@
+"""The ASGI app that mounts into Starlette, FastAPI or any ASGI host."""

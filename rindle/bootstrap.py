@@ -1,0 +1,185 @@
+"""The composition root: settings in, wired parts out. Shared by the app, the reaper and the commands."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from rindle.asgi.app import RunningService, UploadApp
+from rindle.asgi.cors import CorsOptions
+from rindle.asgi.endpoint import Authorize, EndpointOptions
+from rindle.asgi.health import Check
+from rindle.asgi.urls import UrlOptions
+from rindle.db.engine import Database, DatabaseOptions
+from rindle.db.repository import SqlUploadRepository
+from rindle.db.schema import create_schema, require_schema, schema_state
+from rindle.errors import ConfigurationError
+from rindle.objectstore.base import MultipartStore
+from rindle.objectstore.disk import DiskExecutor
+from rindle.objectstore.urls import open_store
+from rindle.reaper.service import Reaper, ReaperOptions
+from rindle.settings import Settings, load_settings
+from rindle.uploads.body import BodyPace
+from rindle.uploads.engine import EngineOptions, UploadEngine
+from rindle.uploads.leases import LeaseOptions
+from rindle.uploads.node import NodeIdentity
+from rindle.uploads.tail import Tails
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Components:
+    """Everything, wired. Opened and closed as one by :func:`open_components`."""
+
+    settings: Settings
+    store: MultipartStore
+    database: Database
+    repository: SqlUploadRepository
+    tails: Tails
+    engine: UploadEngine
+    reaper: Reaper
+
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        """What must be well for requests to be served."""
+        return {"database": self._check_database, "store": self._check_store, "tails": self._check_tails}
+
+    async def _check_database(self) -> None:
+        await require_schema(self.database)
+
+    async def _check_store(self) -> None:
+        await self.store.list_page(limit=1)
+
+    async def _check_tails(self) -> None:
+        folder = self.tails.node.root
+        if not os.access(folder, os.W_OK | os.X_OK):
+            msg = f"the folder for tails {folder} is not writable"
+            raise ConfigurationError(msg)
+
+
+@asynccontextmanager
+async def open_components(settings: Settings) -> AsyncIterator[Components]:
+    """Open whatever the settings name, and close it in the end, letting running uploads keep what they have.
+
+    An SQLite database is made and upgraded on the way; PostgreSQL, which others use too, only by command.
+    ConfigurationError, in one line, for what cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        if settings.store is None or settings.database is None or settings.tails is None:
+            make_folder(settings.data)
+        database = Database(settings.database_url, DatabaseOptions(pool_size=settings.database_pool_size))
+        stack.push_async_callback(database.aclose)
+        await _prepare_schema(database, settings.database_url)
+        store = await stack.enter_async_context(await _open_store(settings.store_url))
+        node = NodeIdentity(settings.tails_folder, name=settings.node_name)
+        stack.callback(node.close)
+        disk = DiskExecutor("tails")
+        stack.push_async_callback(disk.aclose)
+        tails = Tails(node, disk)
+        repository = SqlUploadRepository(database, lease_ttl=settings.lease_ttl, expires_in=settings.expires_in)
+        engine = UploadEngine(store=store, repository=repository, tails=tails, options=_engine_options(settings))
+        stack.push_async_callback(engine.aclose)
+        reaper = Reaper(
+            engine=engine,
+            repository=repository,
+            tails=tails,
+            options=ReaperOptions(interval=settings.reap_interval),
+        )
+        yield Components(
+            settings=settings,
+            store=store,
+            database=database,
+            repository=repository,
+            tails=tails,
+            engine=engine,
+            reaper=reaper,
+        )
+
+
+def create_app(settings: Settings | None = None, *, authorize: Authorize | None = None) -> UploadApp:
+    """The ASGI app for these settings; without any, for those of the environment and of the file that it names.
+
+    Nothing is opened before the app starts.
+
+    ``authorize`` says who asks, before a byte of any body is read; without it everybody who knows an upload's URL may
+    use it.
+    """
+    chosen = load_settings({}) if settings is None else settings
+    return _make_app(chosen, lambda: open_components(chosen), authorize)
+
+
+def serve_components(components: Components, *, authorize: Authorize | None = None) -> UploadApp:
+    """The ASGI app for components that the caller has opened, and closes after the app."""
+    return _make_app(components.settings, lambda: nullcontext(components), authorize)
+
+
+def _make_app(
+    settings: Settings, open_them: Callable[[], AbstractAsyncContextManager[Components]], authorize: Authorize | None
+) -> UploadApp:
+    @asynccontextmanager
+    async def start() -> AsyncIterator[RunningService]:
+        async with open_them() as components, components.reaper.running():
+            yield RunningService(engine=components.engine, checks=components.checks)
+
+    return UploadApp(start, path=settings.path, options=_endpoint_options(settings, authorize))
+
+
+async def _prepare_schema(database: Database, url: str) -> None:
+    if database.in_memory:
+        await create_schema(database)
+    elif database.dialect == "sqlite" and await schema_state(database) in ("empty", "behind"):
+        from rindle.db.migrate import upgrade  # noqa: PLC0415 - alembic takes half a second, and is seldom needed
+
+        await asyncio.to_thread(upgrade, url)
+    else:
+        await require_schema(database)
+
+
+async def _open_store(url: str) -> MultipartStore:
+    store = open_store(url)
+    if not isinstance(store, MultipartStore):
+        msg = f"the store {url} cannot assemble objects from parts, which uploads need"
+        raise ConfigurationError(msg)
+    return store
+
+
+def make_folder(path: Path) -> None:
+    """Make the data folder where it is missing. ConfigurationError if it cannot be made or written to."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"the data folder {path} cannot be made: {error.strerror}; choose another with --data"
+        raise ConfigurationError(msg) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        msg = f"the data folder {path} is not writable; make it so, or choose another with --data"
+        raise ConfigurationError(msg)
+
+
+def _engine_options(settings: Settings) -> EngineOptions:
+    return EngineOptions(
+        max_size=settings.max_size,
+        part_size=settings.part_size,
+        deferred_size=settings.deferred_size,
+        parts_in_flight=settings.parts_in_flight,
+        memory_budget=settings.memory_budget,
+        key_root=settings.key_prefix,
+        completion_timeout=settings.completion_timeout,
+        shutdown_grace=settings.shutdown_grace,
+        terminate_complete=settings.terminate_complete,
+        pace=BodyPace(idle_timeout=settings.idle_timeout, min_rate=settings.min_rate),
+        leases=LeaseOptions(ttl=settings.lease_ttl, handover_timeout=settings.handover_timeout),
+    )
+
+
+def _endpoint_options(settings: Settings, authorize: Authorize | None) -> EndpointOptions:
+    return EndpointOptions(
+        expires=settings.expires_in is not None,
+        authorize=authorize,
+        cors=CorsOptions(origins=settings.cors_origins, credentials=settings.cors_credentials),
+        urls=UrlOptions(
+            location=settings.location,
+            public_url=settings.public_url,
+            trust_forwarded=settings.trust_forwarded,
+        ),
+    )

@@ -1,0 +1,1 @@
+"""What goes on without a client: expiry, recovery and sweeping."""
