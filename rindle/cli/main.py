@@ -1,0 +1,69 @@
+"""The command `rindle` and its groups, each loaded only when it is used."""
+
+import difflib
+import sys
+from importlib import import_module
+from importlib.metadata import version
+
+import click
+from typing_extensions import override
+
+from rindle.errors import ConfigurationError, RindleError
+
+# Exit codes: 0 done, 1 failed, 2 wrong usage (click's), 3 wrong configuration.
+FAILED = 1
+MISCONFIGURED = 3
+
+_COMMANDS = {
+    "serve": ("rindle.cli.serve", "Run the upload server."),
+    "demo": ("rindle.cli.demo", "Upload a file, cut the connection, resume, and compare."),
+    "db": ("rindle.cli.db", "Make, upgrade and check the database's schema."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Knows its commands by name and one line; imports one when it runs."""
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(import_module(_COMMANDS[cmd_name][0]), cmd_name)
+        assert isinstance(command, click.Command)  # noqa: S101 - the table above
+        return command
+
+    @override
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+        if args[0] not in _COMMANDS and near:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{near[0]}'?")
+        return super().resolve_command(ctx, args)
+
+    @override
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, help_line) in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("rindle-uploads"), prog_name="rindle")
+def cli() -> None:
+    """Take large files from bad networks into an object store."""
+
+
+def main() -> None:
+    """Run a command; what the operator can mend is one line, not a traceback."""
+    try:
+        cli()
+    except ConfigurationError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(MISCONFIGURED)
+    except RindleError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(FAILED)

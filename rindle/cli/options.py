@@ -1,0 +1,59 @@
+"""Flags for settings: one per setting, named like it, from the settings' own descriptions."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from pydantic import ByteSize
+from pydantic_core import PydanticUndefined
+
+from rindle.settings import PREFIX, Settings, load_settings, spell_duration
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def settings_options(*names: str) -> Callable[[Command], Command]:
+    """Flags for these settings (all, without names) and for the settings file."""
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(names or tuple(Settings.model_fields)):
+            command = _option(name)(command)
+        help_text = f"Settings file (TOML).  [{PREFIX}CONFIG]"
+        return click.option("--config", type=click.Path(path_type=Path), help=help_text)(command)
+
+    return decorate
+
+
+def settings_from(flags: dict[str, Any]) -> Settings:
+    """The settings that these flags, the environment and the file make together."""
+    config = flags.pop("config")
+    return load_settings({name: value for name, value in flags.items() if value is not None}, config=config)
+
+
+def _option(name: str) -> Callable[[Command], Command]:
+    field = Settings.model_fields[name]
+    flag = f"--{name.replace('_', '-')}"
+    help_text = f"{field.description}  [{PREFIX}{name.upper()}{_default_of(field.default)}]"
+    if field.annotation is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=help_text)
+    return click.option(flag, metavar="VALUE", default=None, help=help_text)
+
+
+def _default_of(value: object) -> str:
+    if value in (None, PydanticUndefined, ""):
+        return ""
+    return f"; default {','.join(value) if isinstance(value, tuple) else _spell(value)}"
+
+
+def _spell(value: object) -> str:
+    match value:
+        case ByteSize():
+            return value.human_readable().replace(".0", "")
+        case timedelta():
+            return spell_duration(value)
+        case bool():
+            return str(value).lower()
+        case _:
+            return str(value)
