@@ -1,0 +1,218 @@
+"""Every step that a process takes outside itself fails, or is its last; then a client goes on.
+
+For each scenario the steps are counted in a run without faults. Then the scenario runs once for every step and every
+kind of fault: the step is not done, or it is done and its answer is lost; the process goes on, or dies there.
+"""
+
+import gc
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from rindle.errors import RindleError
+from rindle.objectstore.base import MultipartStore
+from rindle.objectstore.errors import StoreUnavailableError
+from rindle.objectstore.local import LocalStore
+from rindle.objectstore.memory import MemoryStore
+from rindle.uploads.checksum import Checksum
+from rindle.uploads.commands import ConcatenateUploads, CreateUpload, TerminateUpload
+from rindle.uploads.errors import DatabaseUnavailableError, UploadGoneError, UploadNotFoundError
+from rindle.uploads.model import Upload, UploadState
+from tests.world import OWNER, PART, Process, ProcessDied, Steps, World, finish, pattern, settle
+
+CONTENT = pattern(3 * PART + 1000)
+
+
+@dataclass
+class Ledger:
+    """What a client was told."""
+
+    uploads: dict[str, bytes] = field(default_factory=dict)
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    terminated: set[str] = field(default_factory=set)
+
+    def tell(self, upload: Upload) -> Upload:
+        self.acknowledged[upload.id] = max(self.acknowledged.get(upload.id, 0), upload.offset)
+        return upload
+
+
+Scenario = Callable[[Process, Ledger], Awaitable[None]]
+
+
+async def create(process: Process, ledger: Ledger, content: bytes, *, partial: bool = False) -> Upload:
+    command = CreateUpload(owner=OWNER, length=len(content), partial=partial, concat="partial" if partial else None)
+    upload = ledger.tell(await process.engine.create(command))
+    ledger.uploads[upload.id] = content
+    return upload
+
+
+async def several_requests(process: Process, ledger: Ledger) -> None:
+    """A tail, a part that begins with it, a request that is cut, and the end."""
+    upload = await create(process, ledger, CONTENT)
+    for end in (1000, PART + 500):
+        upload = ledger.tell(await process.append(upload.id, upload.offset, CONTENT[upload.offset : end]))
+    with pytest.raises(RindleError):
+        await process.append(upload.id, upload.offset, CONTENT[upload.offset :], cut_after=PART)
+    upload = ledger.tell(await process.engine.inspect(upload.id, OWNER))
+    ledger.tell(await process.append(upload.id, upload.offset, CONTENT[upload.offset :]))
+
+
+async def one_request(process: Process, ledger: Ledger) -> None:
+    upload = await create(process, ledger, CONTENT)
+    ledger.tell(await process.append(upload.id, 0, CONTENT))
+
+
+async def small(process: Process, ledger: Ledger) -> None:
+    """Fits one part: one put, after a tail."""
+    upload = await create(process, ledger, CONTENT[:5000])
+    upload = ledger.tell(await process.append(upload.id, 0, CONTENT[:2000]))
+    ledger.tell(await process.append(upload.id, 2000, CONTENT[2000:5000]))
+
+
+async def empty(process: Process, ledger: Ledger) -> None:
+    await create(process, ledger, b"")
+
+
+async def with_checksums(process: Process, ledger: Ledger) -> None:
+    upload = await create(process, ledger, CONTENT)
+    for end in (PART * 2 + 10, len(CONTENT)):
+        body = CONTENT[upload.offset : end]
+        checksum = Checksum("sha256", sha256(body).digest())
+        upload = ledger.tell(await process.append(upload.id, upload.offset, body, checksum=checksum))
+
+
+async def terminated(process: Process, ledger: Ledger) -> None:
+    upload = await create(process, ledger, CONTENT)
+    upload = ledger.tell(await process.append(upload.id, 0, CONTENT[: PART + 100]))
+    await process.engine.terminate(TerminateUpload(upload_id=upload.id, owner=OWNER))
+    ledger.terminated.add(upload.id)
+
+
+async def concatenated(process: Process, ledger: Ledger) -> None:
+    pieces = [CONTENT[:PART], CONTENT[PART : PART + 300], CONTENT[PART + 300 :]]
+    sources = []
+    for piece in pieces:
+        upload = await create(process, ledger, piece, partial=True)
+        ledger.tell(await process.append(upload.id, 0, piece))
+        sources.append(upload.id)
+    upload = await process.engine.concatenate(ConcatenateUploads(owner=OWNER, sources=sources, concat="final;a b c"))
+    ledger.uploads[upload.id] = CONTENT
+    ledger.tell(upload)
+
+
+SCENARIOS: list[Scenario] = [several_requests, one_request, small, empty, with_checksums, terminated, concatenated]
+FAULTS = ["fails before", "fails after", "dies before", "dies after"]
+
+
+@pytest.fixture(params=["memory", "local"])
+def make_store(request: pytest.FixtureRequest) -> Callable[[Path], MultipartStore]:
+    return (lambda _: MemoryStore()) if request.param == "memory" else LocalStore
+
+
+@pytest.fixture
+async def make_world(
+    tmp_path: Path, sqlite_template: Path, make_store: Callable[[Path], MultipartStore]
+) -> AsyncIterator[Callable[[], World]]:
+    worlds: list[World] = []
+
+    def make() -> World:
+        folder = tmp_path / str(len(worlds))
+        folder.mkdir()
+        (folder / "rindle.db").write_bytes(sqlite_template.read_bytes())
+        worlds.append(World(folder, f"sqlite:///{folder / 'rindle.db'}", make_store(folder / "objects")))
+        return worlds[-1]
+
+    yield make
+    for world in worlds:
+        await world.aclose()
+
+
+@pytest.mark.invariant("I1", "I2", "I3", "I5", "I6", "I7", "I10", "I11", "I21")
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+async def test_whatever_step_fails_or_is_the_last_nothing_acknowledged_is_lost_or_bent(
+    make_world: Callable[[], World], scenario: Scenario, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, logger="rindle")  # records hold frames, and those the files of a dead process
+    counted = Steps()
+    await run(make_world(), scenario, counted)
+    kind, when = fault.split()
+    for number in range(1, len(counted.taken) + 1):
+        world = make_world()
+        steps = Steps(fail_at=number, when=when, error=None if kind == "dies" else error_of)
+        ledger = await run(world, scenario, steps)
+        gc.collect()  # what a dead process had open is closed, and its locks are free
+        try:
+            await check(world, ledger)
+        except BaseException as error:
+            error.add_note(f"step {number} of {len(counted.taken)}, {steps.failed}: {fault}; steps: {steps.taken}")
+            raise
+
+
+async def run(world: World, scenario: Scenario, steps: Steps) -> Ledger:
+    ledger = Ledger()
+    async with world.process(steps) as process:
+        try:
+            await scenario(process, ledger)
+        except (RindleError, ProcessDied):
+            assert steps.failed is not None, "only the fault may end a scenario"
+    return ledger
+
+
+async def check(world: World, ledger: Ledger) -> None:
+    async with world.process() as process:
+        for upload_id, content in ledger.uploads.items():
+            if upload_id in ledger.terminated:
+                with pytest.raises(UploadGoneError):
+                    await process.engine.inspect(upload_id, OWNER)
+            else:
+                await check_upload(world, process, ledger, upload_id, content)
+    await settle(world)
+    await check_rows(world)
+    await world.expire_everything()
+    await settle(world)
+    assert await world.leftovers() == []
+
+
+async def check_upload(world: World, process: Process, ledger: Ledger, upload_id: str, content: bytes) -> None:
+    try:
+        upload = await process.engine.inspect(upload_id, OWNER)
+    except (UploadNotFoundError, UploadGoneError):
+        # DELETE may have been done though its answer was lost; nothing else takes an upload away.
+        assert await world.count_events(upload_id, "terminated") == 1
+        return
+    if upload.is_final:
+        upload = await process.engine.recover(upload) if upload.state is not UploadState.COMPLETE else upload
+    assert upload.offset >= ledger.acknowledged[upload_id]
+    upload = await finish(process, upload_id, content)
+    assert upload.state is UploadState.COMPLETE
+    assert upload.key is not None
+    found = await world.store.get(upload.key)
+    assert await found.read() == content
+    assert await world.count_events(upload_id, "finished") == (0 if upload.partial else 1)
+
+
+async def check_rows(world: World) -> None:
+    """No offset reaches the length before the object stands."""
+    query = (
+        "SELECT count(*) AS n FROM uploads WHERE state = 'active'"
+        " AND upload_offset = upload_length AND upload_length > 0"
+    )
+    assert (await world.database.read(text(query)))[0].n == 0
+
+
+def error_of(step: str, when: str) -> Exception | None:
+    if step == "_unlink":
+        return None  # what cannot be removed is logged, and left to the sweep
+    if step in {"_make", "_resume"} and when == "after":
+        return None  # a call in this process: its answer is not lost
+    if step in {"add", "find", "find_node", "find_sources", "find_parts", "claim", "claim_work", "commit"}:
+        return DatabaseUnavailableError("the connection was lost")
+    if step.startswith("_") or step in {"write", "truncate"}:
+        return OSError(5, "input/output error")
+    return StoreUnavailableError("the connection was lost", store="test")
