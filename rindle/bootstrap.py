@@ -82,6 +82,7 @@ async def open_components(settings: Settings) -> AsyncIterator[Components]:
         stack.push_async_callback(engine.aclose)
         reaper = Reaper(
             engine=engine,
+            store=store,
             repository=repository,
             tails=tails,
             options=ReaperOptions(interval=settings.reap_interval),

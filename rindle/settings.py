@@ -22,7 +22,7 @@ from rindle.uploads.engine import DEFAULT_OPTIONS
 PREFIX = "RINDLE_"
 CONFIG = f"{PREFIX}CONFIG"
 
-Lasting = TypeVar("Lasting", timedelta, timedelta | None)
+Lasting = TypeVar("Lasting", bound=timedelta | None)
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", re.ASCII)
@@ -112,7 +112,7 @@ Size = Annotated[ByteSize, Field(gt=0)]
 class Settings(BaseSettings):
     """All settings. Built in code, from the environment, or by :func:`load_settings` with a file and flags too."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
     host: Annotated[str, BeforeValidator(_check_named)] = Field(
         default="127.0.0.1", description="Address to listen on."

@@ -163,7 +163,7 @@ class World:
         chosen = replace(EngineOptions(part_size=PART, leases=leases), **options)
         store = FaultyStore(self.store, before=steps.before, after=steps.after)
         engine = UploadEngine(store=store, repository=watched, tails=tails, options=chosen)
-        reaper = Reaper(engine=engine, repository=repository, tails=tails, options=ReaperOptions())
+        reaper = Reaper(engine=engine, store=self.store, repository=repository, tails=tails, options=ReaperOptions())
         try:
             yield Process(engine, repository, reaper, tails, steps)
         finally:

@@ -246,6 +246,13 @@ class ObjectStore(ABC):
         self._require("signed_urls", declared=self.capabilities.signed_urls, key=name)
         return await self._sign_url(method, name, expires_in)
 
+    async def sweep(self) -> int:
+        """Remove what writers that died left outside of every object and multipart; how many pieces it was.
+
+        Safe at any time, in any of the processes that share the store. Most stores keep nothing of the kind.
+        """
+        return 0
+
     async def aclose(self) -> None:
         """Let go of connections and threads. The store must not be used afterwards."""
         return

@@ -117,6 +117,12 @@ async def _reading(payload: Payload) -> AsyncIterator[AsyncIterator[bytes]]:
         yield chunks
 
 
+def crc64nvme(data: bytes, previous: int = 0) -> int:
+    """CRC-64/NVME of the bytes before (``previous``) and these; what a payload may say of itself."""
+    value: int = checksums.crc64nvme(data, previous)
+    return value
+
+
 class PayloadCheck:
     """Looks at the bytes of a payload on their way and refuses those that are not the ones it named.
 
@@ -136,7 +142,7 @@ class PayloadCheck:
         for chunk in chunks:
             self._size += len(chunk)
             if self._payload.crc64nvme is not None:
-                self._crc64nvme = checksums.crc64nvme(chunk, self._crc64nvme)
+                self._crc64nvme = crc64nvme(chunk, self._crc64nvme)
         if self._size > self._payload.size:
             msg = f"the payload gave more than the {self._payload.size} bytes that it said"
             raise IntegrityError(msg, store=self._store, key=self._key)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from rindle.errors import RindleError
+from rindle.objectstore.base import ObjectStore
 from rindle.uploads.engine import UploadEngine
 from rindle.uploads.model import Upload
 from rindle.uploads.ports import UploadRepository
@@ -32,7 +33,7 @@ class Round:
 
     expired: int
     recovered: int
-    tails_removed: int
+    files_removed: int
     failed: int
 
 
@@ -40,15 +41,22 @@ class Reaper:
     """Brings to an end what no client will. Any number may run at once: every step is a compare-and-set."""
 
     def __init__(
-        self, *, engine: UploadEngine, repository: UploadRepository, tails: Tails, options: ReaperOptions
+        self,
+        *,
+        engine: UploadEngine,
+        store: ObjectStore,
+        repository: UploadRepository,
+        tails: Tails,
+        options: ReaperOptions,
     ) -> None:
         self._engine = engine
+        self._store = store
         self._repository = repository
         self._tails = tails
         self._options = options
 
     async def run_once(self) -> Round:
-        """Finish what was left unfinished, drop what is past its time, remove files that no row names.
+        """Finish what was left unfinished, drop what is past its time, remove files of dead processes.
 
         An item that fails is logged and left for the next round; it does not stop the others.
         """
@@ -56,9 +64,9 @@ class Reaper:
         recovered = await self._try_each(unfinished, self._engine.recover)
         overdue = await self._repository.find_expired(limit=self._options.batch)
         expired = await self._try_each(overdue, self._engine.expire)
-        removed = await self._tails.sweep(self._repository)
+        removed = await self._tails.sweep(self._repository) + await self._store.sweep()
         failed = len(unfinished) - recovered + len(overdue) - expired
-        return Round(expired=expired, recovered=recovered, tails_removed=removed, failed=failed)
+        return Round(expired=expired, recovered=recovered, files_removed=removed, failed=failed)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -47,6 +47,11 @@ class FaultyStore(MultipartStore):
         self.capabilities = inner.capabilities
 
     @override
+    async def sweep(self) -> int:
+        async with self._call("sweep", ""):
+            return await self.inner.sweep()
+
+    @override
     async def aclose(self) -> None:
         await self.inner.aclose()
 

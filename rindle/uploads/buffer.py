@@ -1,8 +1,7 @@
 """The part that is being filled: perhaps a tail file first, then chunks in memory."""
 
-from rindle.objectstore.payload import BytesPayload, JoinedPayload, Payload
+from rindle.objectstore.payload import BytesPayload, JoinedPayload, Payload, crc64nvme
 from rindle.uploads.budget import MemoryBudget
-from rindle.uploads.checksum import crc64nvme
 from rindle.uploads.tail import TailFile, Tails
 
 # A chunk is an object of its own; a body that comes in crumbs would cost many times its size in them.

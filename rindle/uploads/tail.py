@@ -19,8 +19,7 @@ from typing import Literal
 
 from rindle.objectstore.disk import DiskExecutor, OpenFile, sync_directory
 from rindle.objectstore.errors import StoreFullError, StoreUnavailableError
-from rindle.objectstore.payload import FilePayload
-from rindle.uploads.checksum import crc64nvme
+from rindle.objectstore.payload import FilePayload, crc64nvme
 from rindle.uploads.errors import TailMissingError
 from rindle.uploads.ids import new_token
 from rindle.uploads.model import Tail

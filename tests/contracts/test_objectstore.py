@@ -55,7 +55,7 @@ class TestLocalStore(MultipartStoreContract):
         self.root = tmp_path / "root"
         async with LocalStore(self.root) as store:
             yield store
-            assert await store.sweep_temporary() == 0, "the store left something behind"
+            assert await store.sweep() == 0, "the store left something behind"
 
     @override
     def reopen(self, store: MultipartStore) -> MultipartStore:

@@ -12,7 +12,8 @@ from typing_extensions import override
 
 from rindle.objectstore.base import GetResult, MultipartStore, SignedMethod
 from rindle.objectstore.conditions import check_conditions, resolve_range
-from rindle.objectstore.disk import DiskExecutor, OpenFile, sweep
+from rindle.objectstore.disk import DiskExecutor, OpenFile
+from rindle.objectstore.disk import sweep as sweep_directory
 from rindle.objectstore.errors import ObjectStoreError, StoreUnavailableError, UnsupportedOperationError
 from rindle.objectstore.listing import cut_page
 from rindle.objectstore.local.errors import STORE, translated
@@ -83,12 +84,11 @@ class LocalStore(MultipartStore):
     async def aclose(self) -> None:
         await self._disk.aclose()
 
-    async def sweep_temporary(self) -> int:
-        """Remove what writers that died left behind, and no one else's; how many files and directories it was.
-
-        Safe at any time, in any of the processes that share the root.
-        """
-        return await self._run(None, sweep, self._layout.temporary) + await self._run(None, self._staging.sweep)
+    @override
+    async def sweep(self) -> int:
+        return await self._run(None, sweep_directory, self._layout.temporary) + await self._run(
+            None, self._staging.sweep
+        )
 
     async def _run(self, key: str | None, function: Callable[[*Arguments], Result], *args: *Arguments) -> Result:
         with translated(key):

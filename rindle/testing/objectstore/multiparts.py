@@ -4,7 +4,6 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from awscrt import checksums
 
 from rindle.objectstore.base import MultipartStore
 from rindle.objectstore.errors import (
@@ -18,7 +17,7 @@ from rindle.objectstore.errors import (
     UnsupportedOperationError,
 )
 from rindle.objectstore.ext import exists, read
-from rindle.objectstore.payload import BytesPayload
+from rindle.objectstore.payload import BytesPayload, crc64nvme
 from rindle.objectstore.types import (
     Attributes,
     ByteRange,
@@ -249,7 +248,7 @@ class MultipartStoreContract(ObjectStoreContract):
             await store.put_part(ref, 1, BytesPayload(self.part(store, "a"), crc64nvme=1))
         assert [part async for part in store.list_parts(ref)] == []
         body = self.part(store, "a")
-        part = await store.put_part(ref, 1, BytesPayload(body, crc64nvme=checksums.crc64nvme(body)))
+        part = await store.put_part(ref, 1, BytesPayload(body, crc64nvme=crc64nvme(body)))
         await store.complete_multipart(ref, [part])
         assert await read(store, ref.key) == body
 

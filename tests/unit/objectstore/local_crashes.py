@@ -282,8 +282,8 @@ def survives(act: Step, number: int) -> bool:
 
 async def clean(store: LocalStore) -> None:
     """Whatever was left is found and removed, and nothing else."""
-    await store.sweep_temporary()
-    assert await store.sweep_temporary() == 0
+    await store.sweep()
+    assert await store.sweep() == 0
     assert await multiparts(store) == []
     assert own_entries("tmp") + own_entries("staging") == []
 

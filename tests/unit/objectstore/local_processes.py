@@ -95,7 +95,7 @@ async def come_and_go(store: LocalStore, number: int) -> int:
         async with await store.get(f"a/b/c/{number}", GetOptions()) as found:
             await found.read()
         await store.delete(f"a/b/c/{number}")
-        await store.sweep_temporary()
+        await store.sweep()
     return WON
 
 

@@ -291,7 +291,7 @@ async def test_what_is_left_of_a_finished_multipart_can_be_removed(
     if way == "abort":
         await store.abort_multipart(ref)
     else:
-        assert await store.sweep_temporary() == 1
+        assert await store.sweep() == 1
     assert await read(store, "key") == b"finished"
     assert [name for name in own_files(root, "staging") if "/" not in name] == [alive.multipart_id]
 

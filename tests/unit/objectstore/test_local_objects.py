@@ -89,7 +89,7 @@ async def test_reading_makes_no_directories(store: LocalStore, root: Path) -> No
     assert [meta async for meta in store.list()] == []
     assert [multipart async for multipart in store.list_multiparts()] == []
     await store.delete("key")
-    assert await store.sweep_temporary() == 0
+    assert await store.sweep() == 0
     assert not await asyncio.to_thread(root.exists)
 
 
@@ -467,7 +467,7 @@ async def test_a_sweep_leaves_alone_what_is_being_written(store: LocalStore, roo
     await payload.begun.wait()
     assert len(own_files(root, "tmp")) == 1
     async with LocalStore(root) as other:
-        assert await other.sweep_temporary() == 0
+        assert await other.sweep() == 0
     payload.go_on.set()
     await writing
     assert (await store.head("key")).size == (5 << 20) + 4
@@ -478,8 +478,8 @@ async def test_a_sweep_removes_what_nobody_writes_any_more(store: LocalStore, ro
     place(root / ".rindle/tmp/dead", b"half an obj")
     place(root / ".rindle/tmp/removed multipart/data", b"")
     place(root / ".rindle/tmp/removed multipart/index", b"")
-    assert await store.sweep_temporary() == 2
-    assert await store.sweep_temporary() == 0
+    assert await store.sweep() == 2
+    assert await store.sweep() == 0
     assert own_files(root, "tmp") == []
     assert await read(store, "key") == b"bytes"
 

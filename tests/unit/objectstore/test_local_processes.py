@@ -68,7 +68,7 @@ async def test_of_fifty_processes_that_create_one_key_one_wins(what: str, store:
     assert Counter(codes) == {WON: 1, LOST: 49}
     assert await read(store, "a/b/key") == f"process {codes.index(WON)}".encode()
     assert [multipart async for multipart in store.list_multiparts()] == []
-    assert await store.sweep_temporary() == 0
+    assert await store.sweep() == 0
 
 
 async def test_of_the_updates_of_many_processes_none_is_lost(store: LocalStore, root: Path) -> None:
@@ -89,10 +89,10 @@ async def test_what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_i
     await store.put("key", b"old")
     async with held_by_another_process("hold_put", root):
         assert await read(store, "key") == b"old"
-        assert await store.sweep_temporary() == 0
+        assert await store.sweep() == 0
     assert await read(store, "key") == b"old"
-    assert await store.sweep_temporary() == 1
-    assert await store.sweep_temporary() == 0
+    assert await store.sweep() == 1
+    assert await store.sweep() == 0
 
 
 async def test_a_part_is_put_by_one_process_at_a_time_and_is_free_when_it_dies(store: LocalStore, root: Path) -> None:

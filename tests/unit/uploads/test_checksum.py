@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rindle.uploads.checksum import CHECKSUM_ALGORITHMS, Checksum, crc64nvme
+from rindle.objectstore.payload import crc64nvme
+from rindle.uploads.checksum import CHECKSUM_ALGORITHMS, Checksum
 
 # The published check values for the ASCII digits 1 to 9 (CRC-32/ISO-HDLC, CRC-32C, CRC-64/NVME).
 DIGITS = b"123456789"

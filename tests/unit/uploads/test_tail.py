@@ -11,7 +11,7 @@ import pytest
 from rindle.db.engine import Database
 from rindle.db.repository import SqlUploadRepository
 from rindle.objectstore.disk import DiskExecutor
-from rindle.uploads.checksum import crc64nvme
+from rindle.objectstore.payload import crc64nvme
 from rindle.uploads.errors import TailMissingError
 from rindle.uploads.ids import new_upload_id
 from rindle.uploads.model import Tail

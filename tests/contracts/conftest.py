@@ -1,0 +1,5 @@
+"""The assertions of the public suites explain themselves here, as those of any test do."""
+
+import pytest
+
+pytest.register_assert_rewrite("rindle.testing")
