@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from rindle.db.engine import Database, DatabaseOptions
 from rindle.db.models import metadata
+from rindle.db.schema import VERSION_TABLE
 from rindle.errors import ConfigurationError
 
 _OPTIONS = DatabaseOptions(pool_size=1, statement_timeout=None, lock_timeout=None, application_name="rindle-migrations")
@@ -66,6 +67,7 @@ def _configure(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=metadata,
+        version_table=VERSION_TABLE,
         transaction_per_migration=True,
         render_as_batch=connection.dialect.name == "sqlite",
         include_name=_is_ours,

@@ -76,7 +76,7 @@ def start_postgres() -> Iterator[PostgresServer]:
 
     try:
         run("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-        settings = f"-k {folder} -c listen_addresses='' -c max_connections=100"
+        settings = f"-k {folder} -c listen_addresses='' -c max_connections=100 -c fsync=off -c full_page_writes=off"
         run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", settings, "start")
         try:
             server = PostgresServer(folder)

@@ -183,20 +183,20 @@ class World:
         """As if a long time had passed: uploads are past their time, leases have run out."""
         past = "2000-01-01T00:00:00.000Z"
         await self.database.write(
-            text("UPDATE uploads SET expires_at = :past WHERE expires_at IS NOT NULL"), {"past": past}
+            text("UPDATE rindle_uploads SET expires_at = :past WHERE expires_at IS NOT NULL"), {"past": past}
         )
         await self.database.write(
-            text("UPDATE uploads SET lease_until = :past WHERE lease_until IS NOT NULL"), {"past": past}
+            text("UPDATE rindle_uploads SET lease_until = :past WHERE lease_until IS NOT NULL"), {"past": past}
         )
 
     async def count_events(self, upload_id: str, kind: str) -> int:
-        statement = text("SELECT count(*) AS n FROM outbox WHERE upload_id = :id AND type = :kind")
+        statement = text("SELECT count(*) AS n FROM rindle_outbox WHERE upload_id = :id AND type = :kind")
         rows = await self.database.read(statement, {"id": upload_id, "kind": kind})
         return int(rows[0].n)
 
     async def leftovers(self) -> list[str]:
         """Whatever there is that belongs to no complete upload."""
-        rows = await self.database.read(text("SELECT key FROM uploads WHERE state = 'complete'"))
+        rows = await self.database.read(text("SELECT key FROM rindle_uploads WHERE state = 'complete'"))
         kept = {row.key for row in rows}
         found = [f"object {meta.key}" async for meta in self.store.list() if meta.key not in kept]
         found += [f"multipart {multipart.ref.key}" async for multipart in self.store.list_multiparts()]

@@ -19,7 +19,7 @@ _BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     op.create_table(
-        "uploads",
+        "rindle_uploads",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
@@ -49,74 +49,85 @@ def upgrade() -> None:
         sa.Column("created_at", _INSTANT, nullable=False),
         sa.Column("expires_at", _INSTANT),
         sa.Column("state_changed_at", _INSTANT, nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rindle_uploads")),
         sa.CheckConstraint(
             "state IN ('active', 'concatenating', 'finalizing', 'complete', 'aborting', 'aborted', 'failed')",
-            name=op.f("ck_uploads_state"),
+            name=op.f("ck_rindle_uploads_state"),
         ),
-        sa.CheckConstraint("upload_offset >= 0", name=op.f("ck_uploads_offset")),
-        sa.CheckConstraint("upload_length IS NULL OR upload_offset <= upload_length", name=op.f("ck_uploads_length")),
-        sa.CheckConstraint("part_size > 0 AND part_count >= 0", name=op.f("ck_uploads_parts")),
-        sa.CheckConstraint("multipart_id IS NULL OR key IS NOT NULL", name=op.f("ck_uploads_multipart")),
+        sa.CheckConstraint("upload_offset >= 0", name=op.f("ck_rindle_uploads_offset")),
+        sa.CheckConstraint(
+            "upload_length IS NULL OR upload_offset <= upload_length", name=op.f("ck_rindle_uploads_length")
+        ),
+        sa.CheckConstraint("part_size > 0 AND part_count >= 0", name=op.f("ck_rindle_uploads_parts")),
+        sa.CheckConstraint("multipart_id IS NULL OR key IS NOT NULL", name=op.f("ck_rindle_uploads_multipart")),
         sa.CheckConstraint(
             "(tail_name IS NULL) = (tail_node IS NULL) AND (tail_name IS NULL) = (tail_length IS NULL)"
             " AND (tail_name IS NULL) = (tail_crc64nvme IS NULL)",
-            name=op.f("ck_uploads_tail"),
+            name=op.f("ck_rindle_uploads_tail"),
         ),
         sa.CheckConstraint(
             "tail_length IS NULL OR (tail_length > 0 AND tail_length <= upload_offset)",
-            name=op.f("ck_uploads_tail_length"),
+            name=op.f("ck_rindle_uploads_tail_length"),
         ),
         sa.CheckConstraint(
             "(lease_token IS NULL) = (lease_holder IS NULL) AND (lease_token IS NULL) = (lease_until IS NULL)",
-            name=op.f("ck_uploads_lease"),
+            name=op.f("ck_rindle_uploads_lease"),
         ),
-        sa.CheckConstraint("pins >= 0", name=op.f("ck_uploads_pins")),
+        sa.CheckConstraint("pins >= 0", name=op.f("ck_rindle_uploads_pins")),
         postgresql_with={"fillfactor": 85},
     )
     _partial_index(
-        "ix_uploads_expiring",
-        "uploads",
+        "ix_rindle_uploads_expiring",
+        "rindle_uploads",
         ["expires_at", "id"],
         "expires_at IS NOT NULL AND state IN ('active', 'complete')",
     )
     _partial_index(
-        "ix_uploads_unfinished",
-        "uploads",
+        "ix_rindle_uploads_unfinished",
+        "rindle_uploads",
         ["state_changed_at", "id"],
-        "state IN ('finalizing', 'concatenating', 'aborting') OR state IN ('complete') AND untidy",
+        "state IN ('finalizing', 'concatenating', 'aborting')",
     )
-    _partial_index("ix_uploads_tail_node", "uploads", ["tail_node"], "tail_node IS NOT NULL")
+    _partial_index("ix_rindle_uploads_untidy", "rindle_uploads", ["id"], "untidy")
+    _partial_index("ix_rindle_uploads_tail_node", "rindle_uploads", ["tail_node"], "tail_node IS NOT NULL")
 
     op.create_table(
-        "parts",
+        "rindle_parts",
         sa.Column("upload_id", sa.Text(), nullable=False),
         sa.Column("part_number", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("e_tag", sa.Text(), nullable=False),
         sa.Column("crc64nvme", sa.String(16)),
-        sa.PrimaryKeyConstraint("upload_id", "part_number", name=op.f("pk_parts")),
-        sa.CheckConstraint("part_number > 0 AND size > 0", name=op.f("ck_parts_part")),
+        sa.PrimaryKeyConstraint("upload_id", "part_number", name=op.f("pk_rindle_parts")),
+        sa.CheckConstraint("part_number > 0 AND size > 0", name=op.f("ck_rindle_parts_part")),
         sa.ForeignKeyConstraint(
-            ["upload_id"], ["uploads.id"], ondelete="CASCADE", name=op.f("fk_parts_upload_id_uploads")
+            ["upload_id"],
+            ["rindle_uploads.id"],
+            ondelete="CASCADE",
+            name=op.f("fk_rindle_parts_upload_id_rindle_uploads"),
         ),
     )
 
     op.create_table(
-        "sources",
+        "rindle_sources",
         sa.Column("final_id", sa.Text(), nullable=False),
         sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("partial_id", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("final_id", "position", name=op.f("pk_sources")),
+        sa.PrimaryKeyConstraint("final_id", "position", name=op.f("pk_rindle_sources")),
         sa.ForeignKeyConstraint(
-            ["final_id"], ["uploads.id"], ondelete="CASCADE", name=op.f("fk_sources_final_id_uploads")
+            ["final_id"],
+            ["rindle_uploads.id"],
+            ondelete="CASCADE",
+            name=op.f("fk_rindle_sources_final_id_rindle_uploads"),
         ),
-        sa.ForeignKeyConstraint(["partial_id"], ["uploads.id"], name=op.f("fk_sources_partial_id_uploads")),
+        sa.ForeignKeyConstraint(
+            ["partial_id"], ["rindle_uploads.id"], name=op.f("fk_rindle_sources_partial_id_rindle_uploads")
+        ),
     )
-    op.create_index(op.f("ix_sources_partial_id"), "sources", ["partial_id"])
+    op.create_index(op.f("ix_rindle_sources_partial_id"), "rindle_sources", ["partial_id"])
 
     op.create_table(
-        "outbox",
+        "rindle_outbox",
         sa.Column("id", _BIG_ID, sa.Identity(), nullable=False),
         sa.Column("upload_id", sa.Text(), nullable=False),
         sa.Column("owner", sa.Text(), nullable=False),
@@ -125,24 +136,24 @@ def upgrade() -> None:
         sa.Column("created_at", _INSTANT, nullable=False),
         sa.Column("sent_at", _INSTANT),
         sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rindle_outbox")),
         sqlite_autoincrement=True,
     )
-    _partial_index("ix_outbox_unsent", "outbox", ["id"], "sent_at IS NULL")
+    _partial_index("ix_rindle_outbox_unsent", "rindle_outbox", ["id"], "sent_at IS NULL")
 
     op.create_table(
-        "nodes",
+        "rindle_nodes",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("seen_at", _INSTANT, nullable=False),
         sa.Column("retired_at", _INSTANT),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_nodes")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rindle_nodes")),
     )
 
 
 def downgrade() -> None:
     for name in ("nodes", "outbox", "sources", "parts", "uploads"):
-        op.drop_table(name)
+        op.drop_table(f"rindle_{name}")
 
 
 def _partial_index(name: str, table: str, columns: list[str], where: str) -> None:

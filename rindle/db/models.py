@@ -17,9 +17,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    and_,
     literal_column,
-    or_,
     text,
 )
 from sqlalchemy.sql.elements import ColumnElement
@@ -49,9 +47,8 @@ def in_states(states: tuple[UploadState, ...]) -> ColumnElement[bool]:
     return uploads.c.state.in_([literal_column(f"'{state}'") for state in states])
 
 
-def is_unfinished() -> ColumnElement[bool]:
-    """Whether there is something left to do that no client does."""
-    return or_(in_states(UNFINISHED), and_(in_states((UploadState.COMPLETE,)), uploads.c.untidy))
+# Written out, too: SQLAlchemy's own spelling for SQLite (untidy = 1) is none that PostgreSQL knows.
+UNTIDY: ColumnElement[bool] = literal_column("untidy")
 
 
 def _all_or_none(*names: str) -> str:
@@ -60,7 +57,7 @@ def _all_or_none(*names: str) -> str:
 
 
 uploads = Table(
-    "uploads",
+    "rindle_uploads",
     metadata,
     Column("id", Text, primary_key=True),
     Column("owner", Text, nullable=False),
@@ -107,7 +104,7 @@ uploads = Table(
 )
 
 parts = Table(
-    "parts",
+    "rindle_parts",
     metadata,
     Column("upload_id", Text, ForeignKey(uploads.c.id, ondelete="CASCADE"), primary_key=True),
     Column("part_number", Integer, primary_key=True, autoincrement=False),
@@ -118,7 +115,7 @@ parts = Table(
 )
 
 sources = Table(
-    "sources",
+    "rindle_sources",
     metadata,
     Column("final_id", Text, ForeignKey(uploads.c.id, ondelete="CASCADE"), primary_key=True),
     Column("position", Integer, primary_key=True, autoincrement=False),
@@ -127,7 +124,7 @@ sources = Table(
 
 # An event outlives the row that it tells of: no foreign key. Its id is what receivers know it by: never used twice.
 outbox = Table(
-    "outbox",
+    "rindle_outbox",
     metadata,
     Column("id", BigInteger().with_variant(Integer(), "sqlite"), Identity(), primary_key=True),
     Column("upload_id", Text, nullable=False),
@@ -141,7 +138,7 @@ outbox = Table(
 )
 
 nodes = Table(
-    "nodes",
+    "rindle_nodes",
     metadata,
     Column("id", Text, primary_key=True),
     Column("name", Text, nullable=False),
@@ -155,11 +152,12 @@ def _partial_index(name: str, *columns: ColumnElement[object], where: ColumnElem
 
 
 _partial_index(
-    "ix_uploads_expiring",
+    "ix_rindle_uploads_expiring",
     uploads.c.expires_at,
     uploads.c.id,
     where=uploads.c.expires_at.is_not(None) & in_states(EXPIRING),
 )
-_partial_index("ix_uploads_unfinished", uploads.c.state_changed_at, uploads.c.id, where=is_unfinished())
-_partial_index("ix_uploads_tail_node", uploads.c.tail_node, where=uploads.c.tail_node.is_not(None))
-_partial_index("ix_outbox_unsent", outbox.c.id, where=outbox.c.sent_at.is_(None))
+_partial_index("ix_rindle_uploads_unfinished", uploads.c.state_changed_at, uploads.c.id, where=in_states(UNFINISHED))
+_partial_index("ix_rindle_uploads_untidy", uploads.c.id, where=UNTIDY)
+_partial_index("ix_rindle_uploads_tail_node", uploads.c.tail_node, where=uploads.c.tail_node.is_not(None))
+_partial_index("ix_rindle_outbox_unsent", outbox.c.id, where=outbox.c.sent_at.is_(None))

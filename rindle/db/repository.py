@@ -22,7 +22,7 @@ from rindle.db.leases import (
     given,
     renew_statement,
 )
-from rindle.db.models import EXPIRING, FORMAT, in_states, is_unfinished, nodes, parts, sources, uploads
+from rindle.db.models import EXPIRING, FORMAT, UNFINISHED, UNTIDY, in_states, nodes, parts, sources, uploads
 from rindle.db.outbox import INSERT_EVENTS, event_arrays, event_rows, insert_events_after
 from rindle.db.pins import pin_sources
 from rindle.db.rows import NEW_COLUMNS, UPLOAD_COLUMNS, new_values, to_node, to_part, to_upload
@@ -48,7 +48,8 @@ _DUE = select(*UPLOAD_COLUMNS).where(NOT_LIVE, uploads.c.format <= FORMAT).limit
 _FIND_EXPIRED = _DUE.where(uploads.c.expires_at <= _NOW, in_states(EXPIRING), uploads.c.pins == 0).order_by(
     uploads.c.expires_at, uploads.c.id
 )
-_FIND_UNFINISHED = _DUE.where(is_unfinished()).order_by(uploads.c.state_changed_at, uploads.c.id)
+_FIND_UNFINISHED = _DUE.where(in_states(UNFINISHED)).order_by(uploads.c.state_changed_at, uploads.c.id)
+_FIND_UNTIDY = _DUE.where(UNTIDY, uploads.c.state == UploadState.COMPLETE.value).order_by(uploads.c.id)
 
 _FIND_TAIL_NAMES = select(uploads.c.tail_name).where(
     uploads.c.tail_node == bindparam("given_node", type_=uploads.c.tail_node.type),
@@ -178,6 +179,10 @@ class SqlUploadRepository(UploadRepository):
     @override
     async def find_unfinished(self, *, limit: int) -> Sequence[Upload]:
         return [to_upload(row) for row in await self._database.read(_FIND_UNFINISHED, given(limit=limit))]
+
+    @override
+    async def find_untidy(self, *, limit: int) -> Sequence[Upload]:
+        return [to_upload(row) for row in await self._database.read(_FIND_UNTIDY, given(limit=limit))]
 
     @override
     async def find_tail_names(self, node: str, names: Collection[str]) -> Collection[str]:

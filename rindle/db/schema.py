@@ -15,9 +15,12 @@ REVISIONS = ("0001",)
 
 SCHEMA_REVISION = REVISIONS[-1]
 
+VERSION_TABLE = "rindle_schema"
+"""Where the revision stands. All names begin with rindle's, so that a database can be shared with an app."""
+
 SchemaState = Literal["empty", "behind", "current", "newer"]
 
-_VERSIONS = table("alembic_version", column("version_num"))
+_VERSIONS = table(VERSION_TABLE, column("version_num"))
 
 _MENDS = {
     "empty": "the database has no schema yet: run `rindle db upgrade`",
@@ -30,7 +33,7 @@ _MENDS = {
 
 
 def classify(revisions: list[str]) -> SchemaState:
-    """What the rows of ``alembic_version`` mean. A revision that this rindle does not know was made by a later one."""
+    """What the rows of the version table mean. A revision that this rindle does not know was made by a later one."""
     if not revisions:
         return "empty"
     if not set(revisions) <= set(REVISIONS):
@@ -68,7 +71,7 @@ async def create_schema(database: Database) -> None:
 
     async def work(connection: AsyncConnection) -> None:
         await connection.run_sync(metadata.create_all)
-        await connection.execute(text("CREATE TABLE alembic_version (version_num TEXT PRIMARY KEY)"))
+        await connection.execute(text(f"CREATE TABLE {VERSION_TABLE} (version_num TEXT PRIMARY KEY)"))
         await connection.execute(insert(_VERSIONS).values(version_num=SCHEMA_REVISION))
 
     await database.transaction(work)

@@ -60,9 +60,13 @@ class Reaper:
 
         An item that fails is logged and left for the next round; it does not stop the others.
         """
-        unfinished = await self._repository.find_unfinished(limit=self._options.batch)
+        batch = self._options.batch
+        unfinished = [
+            *await self._repository.find_unfinished(limit=batch),
+            *await self._repository.find_untidy(limit=batch),
+        ]
         recovered = await self._try_each(unfinished, self._engine.recover)
-        overdue = await self._repository.find_expired(limit=self._options.batch)
+        overdue = await self._repository.find_expired(limit=batch)
         expired = await self._try_each(overdue, self._engine.expire)
         removed = await self._tails.sweep(self._repository) + await self._store.sweep()
         failed = len(unfinished) - recovered + len(overdue) - expired

@@ -481,7 +481,26 @@ class UploadRepositoryContract:
         held = await claimed(repository, await repository.add(new_upload()), token="old")
         await repository.commit(held, replace(held, lease=None))
 
-        assert (await claimed(repository, held, take_over="old", token="new")).lease is not None
+        taken = await claimed(repository, held, take_over="old", token="new")
+        assert taken.lease is not None
+        assert not taken.untidy
+
+    async def test_taking_over_a_lease_that_was_not_given_back_makes_the_upload_untidy_until_a_commit_tidies_it(
+        self, repository: UploadRepository
+    ) -> None:
+        held = await claimed(repository, await repository.add(new_upload()), token="old")
+        assert not held.untidy
+
+        taken = await claimed(repository, held, take_over="old", token="new")
+        assert taken.untidy
+        released = await repository.commit(taken, replace(taken, lease=None))
+        again = await claimed(repository, released)
+        assert again.untidy
+
+        assert not (await repository.commit(again, replace(again, untidy=False))).untidy
+        found = await repository.find(held.id)
+        assert found is not None
+        assert not found.untidy
 
     async def test_a_new_lease_has_no_release_requested(self, repository: UploadRepository) -> None:
         held = await claimed(repository, await repository.add(new_upload()), token="old")
@@ -565,7 +584,9 @@ class UploadRepositoryContract:
         assert await claim_work(token="new") is None
         assert await claim_work(token="new", take_over="other") is None
         assert await repository.find(upload.id) == held
-        assert await claim_work(token="new", take_over="old") is not None
+        taken = await claim_work(token="new", take_over="old")
+        assert taken is not None
+        assert taken.untidy
 
     async def test_of_many_that_claim_work_one_succeeds(
         self, repository: UploadRepository, rival: UploadRepository
@@ -598,6 +619,7 @@ class UploadRepositoryContract:
             key=_MULTIPART.key,
             e_tag="whole",
             tail=_TAIL,
+            untidy=True,
             reason="why",
         )
 
@@ -1112,6 +1134,20 @@ class UploadRepositoryContract:
         await in_state(repository, state)
 
         assert list(await repository.find_unfinished(limit=10)) == []
+
+    async def test_what_is_complete_and_untidy_is_found_until_it_is_tidied(self, repository: UploadRepository) -> None:
+        for state in (UploadState.ACTIVE, UploadState.FINALIZING):
+            other = await in_state(repository, state)
+            await repository.commit(other, replace(other, untidy=True))
+        upload = await in_state(repository, UploadState.COMPLETE)
+        assert list(await repository.find_untidy(limit=10)) == []
+
+        upload = await repository.commit(upload, replace(upload, untidy=True))
+        assert list(await repository.find_untidy(limit=10)) == [upload]
+        assert list(await repository.find_untidy(limit=0)) == []
+
+        await repository.commit(upload, replace(upload, untidy=False))
+        assert list(await repository.find_untidy(limit=10)) == []
 
     async def test_unfinished_work_is_not_found_while_a_live_lease_holds_it(
         self, repository: UploadRepository, admin: RepositoryAdmin

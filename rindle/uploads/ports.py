@@ -134,10 +134,11 @@ class UploadRepository(Protocol):
         ...
 
     async def find_unfinished(self, *, limit: int) -> Sequence[Upload]:
-        """What no live lease works on: uploads in FINALIZING, CONCATENATING or ABORTING, and untidy COMPLETE ones.
+        """Uploads in FINALIZING, CONCATENATING or ABORTING that no live lease works on, oldest change first."""
+        ...
 
-        Oldest change first.
-        """
+    async def find_untidy(self, *, limit: int) -> Sequence[Upload]:
+        """Uploads that are COMPLETE and untidy, by id."""
         ...
 
     async def find_tail_names(self, node: str, names: Collection[str]) -> Collection[str]:

@@ -59,7 +59,7 @@ def execute(url: str, statement: str) -> list[tuple[Any, ...]]:
 
 def describe(url: str) -> set[tuple[Any, ...]]:
     rows = execute(url, _SQLITE_SCHEMA if url.startswith("sqlite") else _POSTGRES_SCHEMA)
-    return {tuple(" ".join(str(value).split()) for value in row) for row in rows if row[1] != "alembic_version"}
+    return {tuple(" ".join(str(value).split()) for value in row) for row in rows if row[1] != "rindle_schema"}
 
 
 def state(url: str) -> SchemaState:
@@ -101,7 +101,7 @@ def test_the_migrated_schema_is_exactly_what_the_models_describe(empty_url: str)
     migrate.check(empty_url)
     migrated = describe(empty_url)
     command.downgrade(migrate.alembic_config(empty_url), "base")
-    execute(empty_url, "DROP TABLE alembic_version")
+    execute(empty_url, "DROP TABLE rindle_schema")
 
     on_database(empty_url, create_schema)
 
@@ -111,11 +111,11 @@ def test_the_migrated_schema_is_exactly_what_the_models_describe(empty_url: str)
 
 def test_an_upgrade_of_a_current_schema_changes_nothing(empty_url: str) -> None:
     migrate.upgrade(empty_url)
-    execute(empty_url, "INSERT INTO nodes (id, name, seen_at) VALUES ('n', 'host', '2026-01-01T00:00:00.000Z')")
+    execute(empty_url, "INSERT INTO rindle_nodes (id, name, seen_at) VALUES ('n', 'host', '2026-01-01T00:00:00.000Z')")
 
     migrate.upgrade(empty_url)
 
-    assert execute(empty_url, "SELECT id FROM nodes") == [("n",)]
+    assert execute(empty_url, "SELECT id FROM rindle_nodes") == [("n",)]
 
 
 def test_an_empty_database_is_told_and_how_to_mend_it(empty_url: str) -> None:
@@ -137,7 +137,7 @@ def test_a_current_schema_is_told(empty_url: str) -> None:
 
 def test_a_schema_that_a_newer_rindle_made_is_refused_and_left_alone(empty_url: str) -> None:
     migrate.upgrade(empty_url)
-    execute(empty_url, "UPDATE alembic_version SET version_num = '9999'")
+    execute(empty_url, "UPDATE rindle_schema SET version_num = '9999'")
 
     assert migrate.current(empty_url) == "9999"
     assert state(empty_url) == "newer"
@@ -160,7 +160,11 @@ def test_an_older_schema_is_told_and_how_to_mend_it(empty_url: str, monkeypatch:
 
 @pytest.mark.parametrize(
     "change",
-    ["ALTER TABLE uploads ADD COLUMN extra INTEGER", "DROP INDEX ix_uploads_expiring", "DROP TABLE nodes"],
+    [
+        "ALTER TABLE rindle_uploads ADD COLUMN extra INTEGER",
+        "DROP INDEX ix_rindle_uploads_expiring",
+        "DROP TABLE rindle_nodes",
+    ],
 )
 def test_a_schema_that_was_changed_by_hand_is_told(empty_url: str, change: str) -> None:
     migrate.upgrade(empty_url)
@@ -211,12 +215,12 @@ def test_upgrades_at_the_same_time_wait_for_each_other(empty_url: str) -> None:
 
 
 def test_an_upgrade_that_fails_leaves_nothing_behind(empty_url: str) -> None:
-    execute(empty_url, "CREATE TABLE outbox (id INTEGER PRIMARY KEY)")
+    execute(empty_url, "CREATE TABLE rindle_outbox (id INTEGER PRIMARY KEY)")
 
-    with pytest.raises(Exception, match="outbox"):
+    with pytest.raises(Exception, match="rindle_outbox"):
         migrate.upgrade(empty_url)
 
-    assert {row[1] for row in describe(empty_url)} == {"outbox"}
+    assert {row[1] for row in describe(empty_url)} == {"rindle_outbox"}
     assert migrate.current(empty_url) is None
 
 
@@ -229,7 +233,7 @@ down_revision = "{head}"
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("uploads", recreate="auto") as batch:
+    with op.batch_alter_table("rindle_uploads", recreate="auto") as batch:
         batch.alter_column("owner", existing_type=sa.Text(), nullable=True)
 """
 
@@ -240,11 +244,11 @@ def test_a_later_migration_that_rebuilds_a_table_keeps_the_rows_that_refer_to_it
     migrate.upgrade(empty_url)
     execute(
         empty_url,
-        "INSERT INTO uploads (id, owner, state, upload_offset, part_size, part_count, release_requested, generation,"
-        " metadata, partial, pins, created_at, state_changed_at) VALUES ('u', 'o', 'active', 0, 1, 1, FALSE, 0, '',"
-        " FALSE, 0, '2026-01-01T00:00:00.000Z', '2026-01-01T00:00:00.000Z')",
+        "INSERT INTO rindle_uploads (id, owner, state, upload_offset, part_size, part_count, release_requested,"
+        " generation, metadata, partial, pins, untidy, created_at, state_changed_at) VALUES ('u', 'o', 'active', 0, 1, 1, FALSE, 0,"
+        " '', FALSE, 0, FALSE, '2026-01-01T00:00:00.000Z', '2026-01-01T00:00:00.000Z')",
     )
-    execute(empty_url, "INSERT INTO parts VALUES ('u', 1, 1, 'e', NULL)")
+    execute(empty_url, "INSERT INTO rindle_parts VALUES ('u', 1, 1, 'e', NULL)")
     (tmp_path / "9999_later.py").write_text(_REBUILD.format(head=SCHEMA_REVISION))
     config = migrate.alembic_config(empty_url)
     config.set_main_option("path_separator", "os")
@@ -253,7 +257,7 @@ def test_a_later_migration_that_rebuilds_a_table_keeps_the_rows_that_refer_to_it
     command.upgrade(config, "head")
 
     assert migrate.current(empty_url) == "9999"
-    assert execute(empty_url, "SELECT upload_id, part_number FROM parts") == [("u", 1)]
+    assert execute(empty_url, "SELECT upload_id, part_number FROM rindle_parts") == [("u", 1)]
 
 
 def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ async def test_an_upload_that_cannot_be_is_refused(database: Database, values: s
     upload = await repository.add(new_upload())
 
     with pytest.raises(RepositoryError, match="refused"):
-        await database.write(text(f"UPDATE uploads SET {values}"))
+        await database.write(text(f"UPDATE rindle_uploads SET {values}"))
 
     assert await repository.find(upload.id) == upload
 
@@ -46,20 +46,20 @@ async def test_a_part_has_an_upload_and_goes_with_it(database: Database) -> None
     upload = await repository.add(new_upload())
     await repository.commit(upload, upload, parts=[part(1)])
     with pytest.raises(RepositoryError):
-        await database.write(text("INSERT INTO parts VALUES ('nobody', 1, 1, 'e', '0')"))
+        await database.write(text("INSERT INTO rindle_parts VALUES ('nobody', 1, 1, 'e', '0')"))
 
-    await database.write(text("DELETE FROM uploads"))
+    await database.write(text("DELETE FROM rindle_uploads"))
 
     assert list(await repository.find_parts(upload.id)) == []
 
 
 async def test_the_id_of_an_event_is_never_used_again(database: Database) -> None:
     insert = text(
-        "INSERT INTO outbox (upload_id, owner, type, payload, created_at, attempts)"
+        "INSERT INTO rindle_outbox (upload_id, owner, type, payload, created_at, attempts)"
         " VALUES ('u', 'o', 't', '{}', '2026-01-01T00:00:00.000Z', 0) RETURNING id"
     )
     (first,) = await database.write(insert)
-    await database.write(text("DELETE FROM outbox"))
+    await database.write(text("DELETE FROM rindle_outbox"))
 
     (second,) = await database.write(insert)
 

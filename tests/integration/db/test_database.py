@@ -19,8 +19,8 @@ from rindle.uploads.errors import DatabaseUnavailableError, RepositoryError
 from tests.postgres import PostgresServer
 
 _SHORT = timedelta(milliseconds=50)
-_COUNT = text("SELECT count(*) FROM nodes")
-_RENAME = text("UPDATE nodes SET name = :name WHERE id = :id")
+_COUNT = text("SELECT count(*) FROM rindle_nodes")
+_RENAME = text("UPDATE rindle_nodes SET name = :name WHERE id = :id")
 
 
 @pytest.fixture(params=["psycopg", "asyncpg"])
@@ -46,7 +46,8 @@ def repository_on(database: Database) -> SqlUploadRepository:
 
 async def insert_node(connection: AsyncConnection, name: str) -> None:
     await connection.execute(
-        text("INSERT INTO nodes (id, name, seen_at) VALUES (:name, :name, '2026-01-01T00:00:00.000Z')"), {"name": name}
+        text("INSERT INTO rindle_nodes (id, name, seen_at) VALUES (:name, :name, '2026-01-01T00:00:00.000Z')"),
+        {"name": name},
     )
 
 
@@ -92,7 +93,7 @@ async def test_an_error_in_a_transaction_undoes_it_and_passes_as_it_is(database:
 async def test_a_statement_that_fails_in_a_transaction_undoes_it(database: Database) -> None:
     async def work(connection: AsyncConnection) -> None:
         await insert_node(connection, "a")
-        await connection.execute(text("INSERT INTO nodes (id) VALUES ('b')"))
+        await connection.execute(text("INSERT INTO rindle_nodes (id) VALUES ('b')"))
 
     for _ in range(20):
         with pytest.raises(RepositoryError):
@@ -160,14 +161,14 @@ async def test_what_no_column_can_hold_is_refused(database: Database, changes: d
 async def test_a_row_of_a_newer_format_is_refused_and_not_touched(database: Database) -> None:
     repository = repository_on(database)
     upload = await repository.add(new_upload())
-    await database.write(text("UPDATE uploads SET format = 2, expires_at = created_at"))
+    await database.write(text("UPDATE rindle_uploads SET format = 2, expires_at = created_at"))
 
     with pytest.raises(RepositoryError, match="written by a newer rindle"):
         await repository.find(upload.id)
     assert await repository.claim(claim_of(upload)) is None
     assert await repository.claim_work(upload.id, upload.state, token="t", holder="h") is None
     assert list(await repository.find_expired(limit=10)) == []
-    (row,) = await database.read(text("SELECT lease_token FROM uploads"))
+    (row,) = await database.read(text("SELECT lease_token FROM rindle_uploads"))
     assert row.lease_token is None
 
 

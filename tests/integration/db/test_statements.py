@@ -16,14 +16,15 @@ from rindle.uploads.model import EventType, Tail, UploadState
 from tests.postgres import PostgresServer
 
 _MANY = """
-    INSERT INTO uploads (id, owner, state, upload_offset, part_size, part_count, release_requested, generation,
-                         metadata, partial, pins, created_at, expires_at, state_changed_at, tail_name, tail_node,
-                         tail_length, tail_crc64nvme)
+    INSERT INTO rindle_uploads (id, owner, state, upload_offset, part_size, part_count, release_requested, generation,
+                                metadata, partial, pins, untidy, created_at, expires_at, state_changed_at,
+                                tail_name, tail_node,
+                                tail_length, tail_crc64nvme)
     WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 5000)
     SELECT 'id-' || n, 'alice',
            CASE n % 50 WHEN 0 THEN 'finalizing' WHEN 1 THEN 'aborting' WHEN 2 THEN 'concatenating' WHEN 3 THEN 'active'
                        ELSE 'complete' END,
-           1, 1, 0, FALSE, 0, '', FALSE, 0, {now},
+           1, 1, 0, FALSE, 0, '', FALSE, 0, FALSE, {now},
            CASE WHEN n % 50 = 3 THEN {now} END, {now},
            CASE WHEN n % 50 = 3 THEN 'tail-' || n END, CASE WHEN n % 50 = 3 THEN 'node-' || (n % 7) END,
            CASE WHEN n % 50 = 3 THEN 1 END, CASE WHEN n % 50 = 3 THEN '0000000000000000' END
@@ -120,12 +121,14 @@ async def test_the_reaper_finds_its_work_by_the_partial_indexes(
 
     expired = await explain(database, repository.find_expired(limit=10))
     unfinished = await explain(database, repository.find_unfinished(limit=10))
+    untidy = await explain(database, repository.find_untidy(limit=10))
     tails = await explain(database, repository.find_tail_names("node-1", ["tail-3"]))
 
-    assert "ix_uploads_expiring" in expired
+    assert "ix_rindle_uploads_expiring" in expired
     assert ("expires_at<" if database.dialect == "sqlite" else "Index Cond: (expires_at <= ") in expired
-    assert "ix_uploads_unfinished" in unfinished
-    assert "ix_uploads_tail_node" in tails
+    assert "ix_rindle_uploads_unfinished" in unfinished
+    assert "ix_rindle_uploads_untidy" in untidy
+    assert "ix_rindle_uploads_tail_node" in tails
     assert "Sort" not in expired + unfinished
     assert "TEMP B-TREE" not in expired + unfinished
 
@@ -135,7 +138,7 @@ async def test_leases_are_found_by_the_ids_of_their_uploads(
 ) -> None:
     await fill(database)
     leases = {f"token-{number}": f"id-{number}" for number in range(20)}
-    by_id = "(id=?)" if database.dialect == "sqlite" else "pk_uploads"
+    by_id = "(id=?)" if database.dialect == "sqlite" else "pk_rindle_uploads"
 
     assert by_id in await explain(database, repository.renew(leases))
     assert by_id in await explain(database, repository.find_release_requests(leases))
@@ -177,6 +180,6 @@ async def test_appends_are_heap_only_updates_on_postgresql(
 
 async def _updates(database: Database) -> tuple[int, int]:
     await database.read(text("SELECT pg_stat_force_next_flush()"))
-    query = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'uploads'"
+    query = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'rindle_uploads'"
     (row,) = await database.read(text(query))
     return row.n_tup_upd, row.n_tup_hot_upd

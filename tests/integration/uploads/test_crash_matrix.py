@@ -200,7 +200,7 @@ async def check_upload(world: World, process: Process, ledger: Ledger, upload_id
 async def check_rows(world: World) -> None:
     """No offset reaches the length before the object stands."""
     query = (
-        "SELECT count(*) AS n FROM uploads WHERE state = 'active'"
+        "SELECT count(*) AS n FROM rindle_uploads WHERE state = 'active'"
         " AND upload_offset = upload_length AND upload_length > 0"
     )
     assert (await world.database.read(text(query)))[0].n == 0

@@ -43,7 +43,7 @@ def test_a_schema_that_is_missing(empty_sqlite_url: str) -> None:
 @pytest.mark.parametrize("command", ["upgrade", "check"])
 def test_a_schema_of_a_newer_rindle(sqlite_url: str, command: str) -> None:
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("UPDATE rindle_schema SET version_num = '9999'")
     with pytest.raises(ConfigurationError, match="newer than this rindle"):
         run(command, "--database", sqlite_url)
     assert run("current", "--database", sqlite_url) == "9999\n"
@@ -51,6 +51,6 @@ def test_a_schema_of_a_newer_rindle(sqlite_url: str, command: str) -> None:
 
 def test_a_schema_that_was_changed_by_hand(sqlite_url: str) -> None:
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as connection, connection:
-        connection.execute("ALTER TABLE uploads ADD COLUMN extra TEXT")
+        connection.execute("ALTER TABLE rindle_uploads ADD COLUMN extra TEXT")
     with pytest.raises(ConfigurationError, match="changed by hand"):
         run("check", "--database", sqlite_url)

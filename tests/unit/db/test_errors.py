@@ -162,7 +162,7 @@ def test_a_dead_connection_is_stale() -> None:
 
 
 def test_a_message_holds_no_statement_no_parameter_and_no_row() -> None:
-    error = from_psycopg("23514", 'new row violates "ck_uploads_offset"\nDETAIL: Failing row contains (secret)')
+    error = from_psycopg("23514", 'new row violates "ck_rindle_uploads_offset"\nDETAIL: Failing row contains (secret)')
 
-    assert str(translate(error)) == 'the database refused a statement: new row violates "ck_uploads_offset"'
+    assert str(translate(error)) == 'the database refused a statement: new row violates "ck_rindle_uploads_offset"'
     assert "secret" not in str(translate(PoolTimeoutError("secret")))

@@ -35,6 +35,7 @@ _PLAIN: dict[str, Any] = {
     "partial": False,
     "concat": None,
     "pins": 0,
+    "untidy": False,
     "reason": None,
     "format": 1,
     "created_at": _AT,
