@@ -1,0 +1,79 @@
+"""Writes the tables in docs/ that are made from the code. ``--check``: only say whether they are up to date."""
+
+import ast
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from rindle.cli.options import describe_default
+from rindle.protocols.errors import ProtocolError
+from rindle.protocols.tus.status import STATUS
+from rindle.settings import PREFIX, Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+FAMILIES = {"internal_error", "configuration_error", "bad_request", "upload_error", "body_interrupted"}
+
+
+def settings_table() -> str:
+    """One row for each setting."""
+    rows = ["| Setting | Default | |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = describe_default(field.default)
+        rows.append(f"| `{name}`<br>`{PREFIX}{name.upper()}` | {default and f'`{default}`'} | {field.description} |")
+    return "\n".join(rows)
+
+
+def errors_table() -> str:
+    """One row for each code that a client may see."""
+    rows = ["| Status | Code | |", "|---|---|---|"]
+    for kind in sorted(STATUS, key=lambda kind: (STATUS[kind], kind.code)):
+        if kind.code not in FAMILIES:
+            said = (kind.__doc__ or "").partition("\n")[0] if issubclass(kind, ProtocolError) else kind.public_message
+            rows.append(f"| {STATUS[kind]} | `{kind.code}` | {said} |")
+    return "\n".join(rows)
+
+
+def guarantees_table() -> str:
+    """One row for each promise, with the tests that say they prove it."""
+    proofs: dict[str, set[str]] = defaultdict(set)
+    for path in sorted((ROOT / "tests").rglob("test_*.py")) + sorted((ROOT / "rindle/testing").rglob("*.py")):
+        for number in _marked_numbers(ast.parse(path.read_text())):
+            proofs[number].add(path.relative_to(ROOT).as_posix())
+    rows = ["| Promise | Proved in |", "|---|---|"]
+    for number in sorted(proofs, key=lambda number: int(number[1:])):
+        rows.append(f"| {number} | {'<br>'.join(f'`{path}`' for path in sorted(proofs[number]))} |")
+    return "\n".join(rows)
+
+
+def _marked_numbers(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.invariant":
+            yield from (argument.value for argument in node.args if isinstance(argument, ast.Constant))
+
+
+TABLES = {
+    "settings": (ROOT / "docs/reference/settings.md", settings_table),
+    "errors": (ROOT / "docs/reference/http.md", errors_table),
+    "guarantees": (ROOT / "docs/explanation/guarantees.md", guarantees_table),
+}
+
+
+def main() -> None:
+    """Write the tables, or fail if one of them is not what would be written."""
+    stale = []
+    for name, (path, make) in TABLES.items():
+        old = path.read_text()
+        table = f"<!-- generated: {name} -->\n{make()}\n<!-- end -->"
+        new = re.sub(rf"<!-- generated: {name} -->.*?<!-- end -->", lambda _, table=table: table, old, flags=re.DOTALL)
+        if new != old:
+            stale.append(str(path.relative_to(ROOT)))
+            if "--check" not in sys.argv:
+                path.write_text(new)
+    if stale and "--check" in sys.argv:
+        sys.exit(f"not up to date: {', '.join(stale)}; run `make docs`")
+
+
+if __name__ == "__main__":
+    main()
