@@ -35,16 +35,18 @@ def settings_from(flags: dict[str, Any]) -> Settings:
 def _option(name: str) -> Callable[[Command], Command]:
     field = Settings.model_fields[name]
     flag = f"--{name.replace('_', '-')}"
-    help_text = f"{field.description}  [{PREFIX}{name.upper()}{_default_of(field.default)}]"
+    default = describe_default(field.default)
+    help_text = f"{field.description}  [{PREFIX}{name.upper()}{default and f'; default {default}'}]"
     if field.annotation is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=help_text)
     return click.option(flag, metavar="VALUE", default=None, help=help_text)
 
 
-def _default_of(value: object) -> str:
+def describe_default(value: object) -> str:
+    """A default as one would give it; empty when there is none."""
     if value in (None, PydanticUndefined, ""):
         return ""
-    return f"; default {','.join(value) if isinstance(value, tuple) else _spell(value)}"
+    return ",".join(value) if isinstance(value, tuple) else _spell(value)
 
 
 def _spell(value: object) -> str:

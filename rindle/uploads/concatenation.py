@@ -5,20 +5,25 @@ their rows until the upload leaves this state.
 """
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from typing_extensions import override
 
 from rindle.objectstore.base import ObjectStore
-from rindle.objectstore.errors import ObjectStoreError
+from rindle.objectstore.errors import InvalidRangeError, MultipartNotFoundError, NotFoundError, ObjectStoreError
 from rindle.objectstore.payload import JoinedPayload, Payload
 from rindle.objectstore.types import ByteRange, GetOptions, PartMeta, PutOptions
-from rindle.uploads.errors import LeaseLostError, StaleUploadError
+from rindle.uploads.errors import LeaseLostError, StaleUploadError, UploadGoneError
 from rindle.uploads.ingest import Storage
 from rindle.uploads.keys import new_key
 from rindle.uploads.model import EventType, Part, Upload, UploadState
 from rindle.uploads.planner import Segment, plan_joining
+
+logger = logging.getLogger("rindle.uploads")
+
+_LOST = (NotFoundError, InvalidRangeError, MultipartNotFoundError)
 
 
 class _Source(Payload):
@@ -41,7 +46,8 @@ async def join(storage: Storage, row: Upload) -> Upload:
     """Store the parts of a concatenation whose lease the caller holds.
 
     The row returned is FINALIZING with its lease kept, or COMPLETE with its lease released when one put was enough.
-    On an error the lease is released and what was stored stays committed, for another attempt.
+    On an error the lease is released and what was stored stays committed, for another attempt. UploadGoneError when
+    no attempt can succeed, because a source or what was stored is not there any more: the row is FAILED then.
     """
     sources = await storage.repository.find_sources(row.id)
     try:
@@ -58,8 +64,8 @@ async def _put_whole(storage: Storage, row: Upload, sources: Sequence[Upload]) -
     options = PutOptions(attributes=storage.attributes(row.id))
     try:
         result = await storage.store.put(key, _payload(storage, sources, whole), options)
-    except ObjectStoreError:
-        await _release(storage, row)
+    except ObjectStoreError as error:
+        await _give_up(storage, row, error)
         raise
     done = replace(row, state=UploadState.COMPLETE, offset=row.length or 0, key=key, e_tag=result.e_tag, lease=None)
     try:
@@ -81,8 +87,8 @@ async def _put_parts(storage: Storage, row: Upload, sources: Sequence[Upload]) -
             meta = await _store_part(storage, row, number, sources, segments)
             part = Part(part_number=number, size=meta.size, e_tag=meta.e_tag)
             row = await storage.repository.commit(row, replace(row, part_count=number), parts=[part])
-    except ObjectStoreError:
-        await _release(storage, row)
+    except ObjectStoreError as error:
+        await _give_up(storage, row, error)
         raise
     done = replace(row, state=UploadState.FINALIZING, offset=row.length or 0)
     return await storage.repository.commit(row, done)
@@ -109,7 +115,12 @@ def _key(source: Upload) -> str:
     return source.key
 
 
-async def _release(storage: Storage, row: Upload) -> None:
+async def _give_up(storage: Storage, row: Upload, error: ObjectStoreError) -> None:
+    if isinstance(error, _LOST):
+        failed = replace(row, state=UploadState.FAILED, reason=error.code, lease=None)
+        await storage.repository.commit(row, failed, events=[EventType.FAILED])
+        logger.error("upload %s failed: what it joins is not in the store any more: %s", row.id, error)
+        raise UploadGoneError(row.id) from error
     # What failed may have been done, though its answer is lost.
     with contextlib.suppress(StaleUploadError):
         await storage.repository.commit(row, replace(row, lease=None, untidy=True))

@@ -35,7 +35,7 @@ from rindle.uploads.errors import (
     UploadTerminatedError,
 )
 from rindle.uploads.ids import is_upload_id, new_token, new_upload_id
-from rindle.uploads.ingest import Ingest, Storage
+from rindle.uploads.ingest import Ingest, Storage, overrun_error
 from rindle.uploads.keys import upload_prefix
 from rindle.uploads.leases import Handover, LeaseOptions, Leases
 from rindle.uploads.model import EventType, Part, Upload, UploadState
@@ -289,7 +289,7 @@ class UploadEngine:
             upload = await self._work_on(upload, within=self.options.completion_timeout, parts=ingest.parts)
         upload = await self._tidied(upload)
         if body.overrun:
-            raise _overrun_error(upload, length, most)
+            raise overrun_error(upload.id, length=length, most=most)
         if body.ended is not None and upload.state is not UploadState.COMPLETE:
             raise body.ended
         return upload
@@ -579,12 +579,6 @@ def _check_length(upload: Upload, command: AppendBytes) -> None:
         raise LengthMismatchError(upload.id, f"Upload-Length is fixed at {upload.length} and cannot change.")
     if command.offset + (command.body_length or 0) > upload.length:
         raise LengthExceededError(upload.id, length=upload.length)
-
-
-def _overrun_error(upload: Upload, length: int | None, most: int) -> LengthExceededError | MaxSizeExceededError:
-    if length is None:
-        return MaxSizeExceededError(upload.id, max_size=most)
-    return LengthExceededError(upload.id, length=most)
 
 
 async def _no_bytes() -> bytes | None:

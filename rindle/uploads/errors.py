@@ -80,6 +80,7 @@ class UploadBusyError(UploadError):
 
 class OffsetMismatchError(UploadError):
     code = "offset_mismatch"
+    public_message = "The upload is at another offset. Continue from there, or ask with HEAD."
 
     def __init__(self, upload_id: str, *, expected: int, given: int) -> None:
         super().__init__(
@@ -91,10 +92,12 @@ class OffsetMismatchError(UploadError):
 
 class LengthMismatchError(UploadError):
     code = "length_mismatch"
+    public_message = "Upload-Length is not the upload's, or is below its offset."
 
 
 class LengthExceededError(UploadError):
     code = "length_exceeded"
+    public_message = "The body goes past the upload's length. Send no more than that."
 
     def __init__(self, upload_id: str | None, *, length: int) -> None:
         super().__init__(upload_id, f"The body goes past the upload's length of {length} bytes. Send no more.")
@@ -103,6 +106,7 @@ class LengthExceededError(UploadError):
 
 class MaxSizeExceededError(UploadError):
     code = "max_size_exceeded"
+    public_message = "This server takes no uploads of that size."
 
     def __init__(self, upload_id: str | None, *, max_size: int) -> None:
         super().__init__(upload_id, f"This server takes uploads of at most {max_size} bytes.")
@@ -116,6 +120,7 @@ class ChecksumMismatchError(UploadError):
 
 class ConcatenationError(UploadError):
     code = "invalid_concatenation"
+    public_message = "These uploads cannot be joined."
 
 
 class TailMissingError(UploadError):
@@ -126,6 +131,7 @@ class TailMissingError(UploadError):
     """
 
     code = "tus_tail_missing"
+    public_message = "The last acknowledged bytes of this upload are on another node (try again), or lost (410)."
     log_level: ClassVar[int] = logging.ERROR
 
     def __init__(

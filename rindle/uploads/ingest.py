@@ -23,6 +23,7 @@ from rindle.uploads.errors import (
     DatabaseUnavailableError,
     LeaseLostError,
     LengthExceededError,
+    MaxSizeExceededError,
     RepositoryError,
     StaleUploadError,
     UploadError,
@@ -187,7 +188,7 @@ class Ingest:
         if self._body.ended is not None:
             raise self._body.ended
         if self._body.overrun:
-            raise LengthExceededError(self.row.id, length=self._most)
+            raise overrun_error(self.row.id, length=self._length, most=self._most)
         if not self._verifier.matches():
             raise ChecksumMismatchError(self.row.id)
 
@@ -308,3 +309,10 @@ class Ingest:
         untidy = self.row.untidy or not isinstance(error, UploadError)
         after = replace(self._with_parts([]), length=self.row.length, lease=None, untidy=untidy)
         self.row = await self._storage.repository.commit(self.row, after)
+
+
+def overrun_error(upload_id: str, *, length: int | None, most: int) -> LengthExceededError | MaxSizeExceededError:
+    """What a body is told that went past the upload's length, or past all that a deferred one may become."""
+    if length is None:
+        return MaxSizeExceededError(upload_id, max_size=most)
+    return LengthExceededError(upload_id, length=length)

@@ -15,7 +15,7 @@ class UploadState(StrEnum):
 
     ACTIVE ──> FINALIZING ──> COMPLETE        CONCATENATING ──> FINALIZING
       │            │
-      ├────────────┴──> FAILED                (what was acknowledged cannot be had any more)
+      ├────────────┴──> FAILED                (what was acknowledged cannot be had any more; CONCATENATING too)
       └──> ABORTING ──> ABORTED               (terminated or expired; COMPLETE too, when it is removed on purpose)
     """
 
