@@ -5,6 +5,7 @@ that means is known to whoever keeps the files. POSIX only.
 """
 
 import asyncio
+import ctypes
 import errno
 import fcntl
 import os
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +29,7 @@ from rindle.objectstore.tasks import outlast
 IOV_MAX = 1024  # buffers that one call takes, on Linux and macOS
 _BLOCK = 1 << 20
 _MAKE_ATTEMPTS = 100
+_PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01  # linux/falloc.h
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -124,6 +127,11 @@ class OpenFile:
         """Cut the file, or lengthen it by zeros, to ``size``."""
         os.ftruncate(self.descriptor, size)
 
+    def punch(self, offset: int, size: int) -> None:
+        """Give the room of these bytes back, where the file system can; they read as zeros then, or stay."""
+        if sys.platform == "linux":
+            _libc().fallocate(self.descriptor, _PUNCH_HOLE_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(size))
+
     def stamp(self, mtime_ns: int) -> None:
         """Set the time of the last modification, finer than the tick that file systems stamp with."""
         os.utime(self.descriptor, ns=(mtime_ns, mtime_ns))
@@ -163,6 +171,11 @@ class OpenFile:
 
     def __del__(self) -> None:
         self.close()
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
 def _drop(buffers: deque[memoryview], written: int) -> None:

@@ -25,6 +25,7 @@ class PartWriter:
         self._part_number = part_number
         self._held = ExitStack()
         self._size = 0
+        self._room = 0
 
     def begin(self, size: int) -> None:
         """Make sure that nobody else writes this part, and that nobody takes it for there."""
@@ -33,6 +34,7 @@ class PartWriter:
         self._start = (self._part_number - 1) * description.part_size
         self._held.callback(self._lock_part().discard)
         self._index.invalidate(self._part_number)
+        self._room = size
 
     def _lock_part(self) -> OpenFile:
         path = self._directory / f"part-{self._part_number}.lock"
@@ -66,9 +68,13 @@ class PartWriter:
         self._index.write(part)
         if not self._index.file.is_in_place():
             raise gone(self._ref)
+        self._room = 0
         self.release()
         return part
 
     def release(self) -> None:
-        """Let go of everything; harmless when done twice. A part that was not committed is absent."""
+        """Let go of everything; harmless when done twice. What was not committed is absent, and takes no room."""
+        if self._room:
+            self._data.punch(self._start, self._room)
+            self._room = 0
         self._held.close()

@@ -10,6 +10,7 @@ from rindle.objectstore.errors import PermissionDeniedError, StoreFullError
 from rindle.objectstore.ext import read
 from rindle.objectstore.local import LocalStore
 from rindle.objectstore.types import Attributes, MultipartOptions, PutOptions
+from tests.required import missing
 
 SIZE = 4 << 20
 
@@ -24,7 +25,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
     if not mount("-t", "tmpfs", "-o", f"size={SIZE}", "rindle-test", disk):
-        pytest.skip("a file system of a few MiB cannot be mounted here: a full disk stays untested")
+        missing("tmpfs", "a file system of a few MiB cannot be mounted here: a full disk stays untested")
     yield disk
     subprocess.run(["/bin/umount", disk], check=True)
 
