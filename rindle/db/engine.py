@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from rindle.db.errors import is_conflict, is_foreign, is_read_only, is_stale_connection, translate
 from rindle.errors import ConfigurationError
+from rindle.objectstore.tasks import outlast
 
 T = TypeVar("T")
 
@@ -149,13 +150,13 @@ class Database:
                 await _roll_back(connection)
                 raise
 
-    async def _run(self, attempt: Callable[[], Awaitable[T]], *, reading: bool = False) -> T:
+    async def _run(self, attempt: Callable[[], Coroutine[Any, Any, T]], *, reading: bool = False) -> T:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _PATIENCE_S
         failures = 0
         while True:
             try:
-                return await attempt()
+                return await _see_through(attempt())
             except Exception as error:
                 if not is_foreign(error):
                     raise
@@ -166,6 +167,21 @@ class Database:
                 if not (stale or conflict):
                     raise translate(error) from error
             await asyncio.sleep(random.uniform(0, _PAUSE_S * 2**failures))  # noqa: S311 - jitter
+
+
+async def _see_through(work: Coroutine[Any, Any, T]) -> T:
+    """Do work to its end although its awaiter is cancelled.
+
+    Cut off in the middle of a statement, SQLite's driver would keep the connection, and with it the write lock, until
+    the garbage collector comes by.
+    """
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        await outlast(task)
+        raise
+    return task.result()
 
 
 async def _execute(

@@ -53,7 +53,7 @@ def claim_statement(lease_ttl: timedelta, expires_in: timedelta | None) -> Retur
             or_(length.is_(None), length - _row.upload_offset >= func.coalesce(body_length, 0)),
             or_(_row.expires_at.is_(None), _row.expires_at > db_now()),
         )
-        .values(upload_length=length, **slide_expiry(expires_in))
+        .values(slide_expiry(expires_in))
         .returning(*UPLOAD_COLUMNS)
     )
 
