@@ -42,8 +42,10 @@ def guarantees_table() -> str:
         for number in _marked_numbers(ast.parse(path.read_text())):
             proofs[number].add(path.relative_to(ROOT).as_posix())
     rows = ["| Promise | Proved in |", "|---|---|"]
-    for number in sorted(proofs, key=lambda number: int(number[1:])):
-        rows.append(f"| {number} | {'<br>'.join(f'`{path}`' for path in sorted(proofs[number]))} |")
+    rows += [
+        f"| {number} | {'<br>'.join(f'`{path}`' for path in sorted(proofs[number]))} |"
+        for number in sorted(proofs, key=lambda number: int(number[1:]))
+    ]
     return "\n".join(rows)
 
 
