@@ -1,0 +1,58 @@
+# Every command works in a fresh clone with nothing but Python 3.11 or newer; the first one makes .venv.
+#
+#   make serve   [ARGS='--port 9000']        run the server
+#   make test    [ARGS='-k resume']          run the tests
+#
+# Another Python: make PYTHON=/usr/bin/python3.13 test
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test test-long lint types layers docs clean
+
+IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
+	"$$python" -c '$(IS_NEW_ENOUGH)' 2>/dev/null && { echo "$$python"; break; }; done)
+
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+help:
+	@echo 'make serve | test | test-long | lint | types | layers | docs | clean   (ARGS=... goes to serve and test)'
+
+serve: $(INSTALLED)
+	@$(BIN)/rindle serve $(ARGS)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n auto $(ARGS)
+
+test-long: $(INSTALLED)
+	$(BIN)/python -m pytest -m long $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+layers: $(INSTALLED)
+	$(BIN)/lint-imports
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf .venv build dist tests/clients/node_modules
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find rindle tests alembic -name __pycache__ -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c '$(IS_NEW_ENOUGH)' || { \
+		echo 'rindle needs Python 3.11 or newer, and none was found ($(or $(PYTHON),python3): '"$$("$(or $(PYTHON),python3)" --version 2>&1)"').' >&2; \
+		echo 'Install one, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)' >&2; \
+		exit 1; }
+	@test -x $(BIN)/pip || "$(PYTHON)" -m venv .venv || { \
+		rm -rf .venv; \
+		echo 'No virtual environment could be made. On Debian and Ubuntu: apt install python3-venv' >&2; \
+		exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
