@@ -82,8 +82,9 @@ def normalise_url(url: str) -> URL:
 class Database:
     """One database and its pool of connections. None is opened before the first statement.
 
-    Single statements commit by themselves; :meth:`transaction` is for those that belong together. Errors are
-    rindle's, whatever the driver. To be used in one event loop, and closed.
+    Single statements commit by themselves; :meth:`transaction` is for those that belong together. Whoever is cancelled
+    here is so once the statement or transaction has come to its end. Errors are rindle's, whatever the driver. To be
+    used in one event loop, and closed.
     """
 
     def __init__(self, url: str, options: DatabaseOptions = _DEFAULTS) -> None:
@@ -122,7 +123,8 @@ class Database:
     async def transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Do ``work`` in one transaction, which ends with its return or its error.
 
-        When the database gives up on a conflict, all of the work is done again: it must have no other effects.
+        When the database gives up on a conflict, all of the work is done again: it must have no other effects, and
+        wait for nothing but its statements.
         """
 
         async def attempt() -> T:
