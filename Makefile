@@ -25,7 +25,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
 test-long: $(INSTALLED)
-	$(BIN)/python -m pytest -m long $(ARGS)
+	$(BIN)/python -m pytest -n auto -m long $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
