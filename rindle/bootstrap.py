@@ -22,9 +22,10 @@ from rindle.objectstore.urls import open_store
 from rindle.reaper.service import Reaper, ReaperOptions
 from rindle.settings import Settings, load_settings
 from rindle.uploads.body import BodyPace
-from rindle.uploads.engine import EngineOptions, UploadEngine
+from rindle.uploads.engine import UploadEngine
 from rindle.uploads.leases import LeaseOptions
 from rindle.uploads.node import NodeIdentity
+from rindle.uploads.options import EngineOptions
 from rindle.uploads.tail import Tails
 
 

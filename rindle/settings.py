@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rindle.errors import ConfigurationError
-from rindle.uploads.engine import DEFAULT_OPTIONS
+from rindle.uploads.options import DEFAULT_OPTIONS
 
 PREFIX = "RINDLE_"
 CONFIG = f"{PREFIX}CONFIG"

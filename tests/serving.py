@@ -23,8 +23,9 @@ from rindle.db.models import parts as part_rows
 from rindle.objectstore.base import MultipartStore
 from rindle.reaper.service import Reaper, ReaperOptions
 from rindle.settings import Settings
-from rindle.uploads.engine import EngineOptions, UploadEngine
+from rindle.uploads.engine import UploadEngine
 from rindle.uploads.model import Part, Upload
+from rindle.uploads.options import EngineOptions
 from rindle.uploads.ports import UploadRepository
 from tests.http import Client, files_below, id_of
 

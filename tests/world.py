@@ -21,11 +21,12 @@ from rindle.testing.faults import FaultyStore
 from rindle.uploads.body import BodyReader
 from rindle.uploads.checksum import Checksum
 from rindle.uploads.commands import AppendBytes
-from rindle.uploads.engine import EngineOptions, UploadEngine
+from rindle.uploads.engine import UploadEngine
 from rindle.uploads.errors import ClientDisconnectedError
 from rindle.uploads.leases import LeaseOptions
 from rindle.uploads.model import Upload
 from rindle.uploads.node import NodeIdentity
+from rindle.uploads.options import EngineOptions
 from rindle.uploads.ports import UploadRepository
 from rindle.uploads.tail import Tails
 

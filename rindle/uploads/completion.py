@@ -18,8 +18,8 @@ from rindle.objectstore.errors import (
 )
 from rindle.objectstore.types import GetOptions, PartMeta
 from rindle.uploads.errors import LeaseLostError, StaleUploadError, UploadGoneError
-from rindle.uploads.ingest import MARKER, Storage
 from rindle.uploads.model import EventType, Part, Upload, UploadState
+from rindle.uploads.storage import MARKER, Storage
 
 logger = logging.getLogger("rindle.uploads")
 
@@ -32,15 +32,14 @@ async def finish(storage: Storage, row: Upload, parts: Sequence[Part] | None = N
 
     The row returned is COMPLETE, its lease released. ObjectStoreError when the store does not do it, for whatever
     reason: the row stays FINALIZING, its lease released, for another attempt. UploadGoneError when the parts are
-    lost: the row is FAILED then. LeaseLostError when another process took over.
+    lost: the row is ABORTING then. LeaseLostError when another process took over.
     """
     if parts is None or len(parts) != row.part_count:
         parts = await storage.repository.find_parts(row.id)
     try:
         e_tag = await _assemble(storage, row, parts)
     except (MultipartNotFoundError, InvalidPartError) as error:
-        failed = replace(row, state=UploadState.FAILED, reason=error.code, lease=None)
-        await _commit(storage, row, failed, events=[EventType.FAILED])
+        await _commit(storage, row, row.ending(error.code), events=[EventType.FAILED])
         logger.exception("upload %s failed: its parts are not in the store any more", row.id)
         raise UploadGoneError(row.id) from error
     except ObjectStoreError:

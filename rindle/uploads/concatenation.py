@@ -16,10 +16,10 @@ from rindle.objectstore.errors import InvalidRangeError, MultipartNotFoundError,
 from rindle.objectstore.payload import JoinedPayload, Payload
 from rindle.objectstore.types import ByteRange, GetOptions, PartMeta, PutOptions
 from rindle.uploads.errors import LeaseLostError, StaleUploadError, UploadGoneError
-from rindle.uploads.ingest import Storage
 from rindle.uploads.keys import new_key
 from rindle.uploads.model import EventType, Part, Upload, UploadState
 from rindle.uploads.planner import Segment, plan_joining
+from rindle.uploads.storage import Storage
 
 logger = logging.getLogger("rindle.uploads")
 
@@ -47,7 +47,7 @@ async def join(storage: Storage, row: Upload) -> Upload:
 
     The row returned is FINALIZING with its lease kept, or COMPLETE with its lease released when one put was enough.
     On an error the lease is released and what was stored stays committed, for another attempt. UploadGoneError when
-    no attempt can succeed, because a source or what was stored is not there any more: the row is FAILED then.
+    no attempt can succeed, because a source or what was stored is not there any more: the row is ABORTING then.
     """
     sources = await storage.repository.find_sources(row.id)
     try:
@@ -117,8 +117,7 @@ def _key(source: Upload) -> str:
 
 async def _give_up(storage: Storage, row: Upload, error: ObjectStoreError) -> None:
     if isinstance(error, _LOST):
-        failed = replace(row, state=UploadState.FAILED, reason=error.code, lease=None)
-        await storage.repository.commit(row, failed, events=[EventType.FAILED])
+        await storage.repository.commit(row, row.ending(error.code), events=[EventType.FAILED])
         logger.error("upload %s failed: what it joins is not in the store any more: %s", row.id, error)
         raise UploadGoneError(row.id) from error
     # What failed may have been done, though its answer is lost.

@@ -8,14 +8,12 @@ contiguous run of stored bytes. What fails leaves the last commit standing.
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rindle.errors import RindleError
-from rindle.objectstore.base import MultipartStore
 from rindle.objectstore.errors import ObjectStoreError
-from rindle.objectstore.types import NO_ATTRIBUTES, Attributes, MultipartOptions, MultipartRef, PutOptions
+from rindle.objectstore.types import MultipartRef, PutOptions
 from rindle.uploads.body import BodyReader
-from rindle.uploads.budget import MemoryBudget
 from rindle.uploads.buffer import PartBuffer
 from rindle.uploads.checksum import Checksum
 from rindle.uploads.errors import (
@@ -30,33 +28,7 @@ from rindle.uploads.errors import (
 )
 from rindle.uploads.keys import new_key
 from rindle.uploads.model import EventType, Part, Tail, Upload, UploadState
-from rindle.uploads.ports import UploadRepository
-from rindle.uploads.tail import Tails
-
-MARKER = "rindle-upload"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Storage:
-    """Where bytes and rows go. ``key_root`` is the prefix of all keys, ``parts_in_flight`` counts per append."""
-
-    store: MultipartStore
-    repository: UploadRepository
-    tails: Tails
-    budget: MemoryBudget
-    key_root: str
-    parts_in_flight: int
-
-    def attributes(self, upload_id: str) -> Attributes:
-        """The mark by which an object is known as this upload's."""
-        if not self.store.capabilities.attributes:
-            return NO_ATTRIBUTES
-        return Attributes(metadata={MARKER: upload_id})
-
-    async def create_multipart(self, upload: Upload, *, part_size: int | None) -> MultipartRef:
-        """A new multipart under a key of its own."""
-        options = MultipartOptions(part_size=part_size, attributes=self.attributes(upload.id))
-        return await self.store.create_multipart(new_key(self.key_root, upload.id), options)
+from rindle.uploads.storage import Storage
 
 
 class Ingest:

@@ -80,6 +80,7 @@ class Leases:
         self._node = node
         self._held: dict[str, HeldLease] = {}
         self._keeper: asyncio.Task[None] | None = None
+        self._stopped_for: UploadError | None = None
 
     @asynccontextmanager
     async def hold(self, upload_id: str, token: str, body: BodyReader | None = None) -> AsyncIterator[None]:
@@ -89,6 +90,8 @@ class Leases:
         """
         held = self._held.setdefault(token, HeldLease(upload_id, body))
         held.blocks += 1
+        if self._stopped_for is not None:
+            held.stop(self._stopped_for)
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.create_task(self._keep())
         try:
@@ -107,7 +110,8 @@ class Leases:
                 await asyncio.wait_for(held.released.wait(), self.options.handover_timeout.total_seconds())
 
     def stop_all(self, reason: UploadError) -> None:
-        """End every body."""
+        """End every body, and those that are yet to come at once."""
+        self._stopped_for = reason
         for held in self._held.values():
             held.stop(reason)
 

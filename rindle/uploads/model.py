@@ -1,7 +1,7 @@
 """What an upload is: plain values, equal to one row. Sizes are bytes, instants aware UTC by the database's clock."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -13,10 +13,11 @@ class UploadState(StrEnum):
 
     ::
 
-    ACTIVE ──> FINALIZING ──> COMPLETE        CONCATENATING ──> FINALIZING
-      │            │
-      ├────────────┴──> FAILED                (what was acknowledged cannot be had any more; CONCATENATING too)
-      └──> ABORTING ──> ABORTED               (terminated or expired; COMPLETE too, when it is removed on purpose)
+    ACTIVE ──> FINALIZING ──> COMPLETE          CONCATENATING ──> FINALIZING
+      │            │             │                    │
+      └────────────┴─────────────┴────> ABORTING <────┘
+                                           ├──> ABORTED    (terminated, expired, or removed on purpose)
+                                           └──> FAILED     (what was acknowledged cannot be had any more)
     """
 
     ACTIVE = "active"
@@ -27,6 +28,9 @@ class UploadState(StrEnum):
     ABORTED = "aborted"
     FAILED = "failed"
 
+
+EXPIRED = "expired"
+"""The reason of an upload that ended because its time was over."""
 
 GONE = frozenset({UploadState.ABORTING, UploadState.ABORTED, UploadState.FAILED})
 
@@ -76,6 +80,7 @@ class Upload:
     while deferred. ``key`` is where the object stands, or will (a multipart knows it early, a single put when done).
     ``metadata`` and ``concat`` are the client's headers as they came. ``generation`` counts commits. ``untidy``: some
     attempt died or never got an answer, so that the store may hold more under the upload's prefix than the row names.
+    ``reason`` is why an upload ended that nobody terminated: :data:`EXPIRED`, or the code of what failed.
     """
 
     id: str
@@ -105,6 +110,15 @@ class Upload:
     def gone(self) -> bool:
         """Whether nobody can have this upload any more. Once all bytes are in, time does not take it away."""
         return self.state in GONE or (self.expired and self.state in (UploadState.ACTIVE, UploadState.COMPLETE))
+
+    @property
+    def failed(self) -> bool:
+        """Whether this ended because acknowledged bytes were lost, and not on purpose."""
+        return self.reason not in (None, EXPIRED)
+
+    def ending(self, reason: str | None = None) -> "Upload":
+        """This upload in ABORTING: nobody has it any more, and what it left goes next."""
+        return replace(self, state=UploadState.ABORTING, reason=reason, lease=None)
 
     @property
     def is_final(self) -> bool:

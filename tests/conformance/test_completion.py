@@ -114,6 +114,9 @@ async def test_case_93_parts_that_vanished_are_told_and_never_called_complete(st
         assert (await server.client.head(upload)).status == 410
     assert (await server.client.patch(upload, 2 * PART, b"")).status == 410
     assert await server.events(upload) == ["created", "failed"]
+    await server.parts.reaper.run_once()
+    assert (await server.find(upload)).state is UploadState.FAILED
+    assert server.files() == {}
 
 
 class HeadMeetsCommit(SqlUploadRepository):

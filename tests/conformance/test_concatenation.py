@@ -244,6 +244,7 @@ async def test_a_concatenation_of_what_is_lost_fails_and_lets_go_of_the_rest(ser
     assert (await server.client.head(f"/files/{final.id}")).status == 410
     assert await server.events(f"/files/{final.id}") == ["created", "failed"]
     assert (await server.parts.reaper.run_once()).failed == 0
+    assert (await server.find(f"/files/{final.id}")).state is UploadState.FAILED
     assert await server.read_object(kept) == b"hello"
     for upload in (kept, lost):
         assert (await server.client.delete(upload)).status == 204

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from rindle.db.models import nodes
+from rindle.uploads.model import UploadState
 from tests.serving import RunningServer
 
 PART = 64 * 1024
@@ -51,6 +52,9 @@ async def test_an_upload_whose_tail_is_lost_is_gone_and_says_so(
     assert (found.status, found.code) == (410, "upload_gone")
     assert (await server.client.patch(upload, begun, b"more")).status == 410
     assert await server.events(upload) == ["created", "failed"]
+    await server.parts.reaper.run_once()
+    assert (await server.find(upload)).state is UploadState.FAILED
+    assert server.files() == {}
 
 
 async def test_a_tail_that_is_a_link_is_not_followed(server: RunningServer) -> None:

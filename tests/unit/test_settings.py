@@ -9,7 +9,7 @@ from pydantic import ValidationError
 import rindle
 from rindle.errors import ConfigurationError
 from rindle.settings import Settings, load_settings, parse_duration, spell_duration
-from rindle.uploads.engine import DEFAULT_OPTIONS
+from rindle.uploads.options import DEFAULT_OPTIONS
 
 WriteConfig = Callable[[str], Path]
 

@@ -1,0 +1,39 @@
+"""How the engine works, in one value."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from rindle.uploads.body import BodyPace
+from rindle.uploads.leases import LeaseOptions
+from rindle.uploads.planner import MIB
+
+TIB = 1 << 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """What an engine may be told. Sizes are bytes.
+
+    ``max_size``: of one upload. ``part_size``: the least, it grows with the length. ``deferred_size``: what an upload
+    whose length comes later is planned for. ``memory_budget``: bytes of all bodies of this process that may lie in
+    memory. ``completion_timeout``: how long a request waits for its object to be assembled. ``shutdown_grace``: how
+    long a shutdown waits for running requests to keep what they have. ``terminate_complete``: whether a client may
+    remove an upload that is complete.
+    """
+
+    max_size: int = 5 * TIB
+    part_size: int = 5 * MIB
+    deferred_size: int = 625 * 1024 * MIB
+    parts_in_flight: int = 3
+    memory_budget: int = 256 * MIB
+    max_sources: int = 1000
+    key_root: str = "uploads"
+    completion_timeout: timedelta = timedelta(seconds=25)
+    inspection_timeout: timedelta = timedelta(seconds=2)
+    shutdown_grace: timedelta = timedelta(seconds=20)
+    terminate_complete: bool = False
+    pace: BodyPace = field(default_factory=BodyPace)
+    leases: LeaseOptions = field(default_factory=LeaseOptions)
+
+
+DEFAULT_OPTIONS = EngineOptions()
