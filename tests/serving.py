@@ -17,6 +17,7 @@ from uvicorn.server import ServerState
 from rindle.asgi.app import UploadApp
 from rindle.asgi.endpoint import Authorize
 from rindle.bootstrap import Components, open_components, serve_components
+from rindle.cli.connection import Connection
 from rindle.cli.server import bind, serving
 from rindle.db.models import outbox, sources, uploads
 from rindle.db.models import parts as part_rows
@@ -178,7 +179,7 @@ async def listening(
     """Serve an app as uvicorn does, but for its main loop, which takes a fifth of a second to end."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=Connection,
         lifespan=lifespan,
         root_path=root_path,
         log_config=None,

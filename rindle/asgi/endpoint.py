@@ -5,7 +5,9 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
@@ -14,6 +16,7 @@ from rindle.asgi.receive import chunks_of
 from rindle.asgi.urls import Target, UrlOptions, collection_url
 from rindle.errors import RindleError
 from rindle.protocols.base import Headers, RequestHead, ResponseHead
+from rindle.protocols.errors import NotAuthenticatedError, NotPermittedError
 from rindle.protocols.tus import response as tus
 from rindle.protocols.tus.request import CreateAndAppend, Discover, Inspect, effective_method, parse
 from rindle.uploads.body import BodyReader
@@ -23,8 +26,10 @@ from rindle.uploads.engine import UploadEngine
 logger = logging.getLogger("rindle.asgi")
 
 Authorize = Callable[[Request], Awaitable[str]]
-"""Who asks: the name under which uploads are kept apart. Raises NotAuthenticatedError or NotPermittedError.
+"""Who asks: the name under which uploads are kept apart.
 
+Raises NotAuthenticatedError or NotPermittedError, or Starlette's HTTPException with 401 or 403, as FastAPI's security
+helpers do.
 Called before anything else is looked at, and before any byte of the body is read; not for OPTIONS, which browsers
 send without credentials.
 """
@@ -79,9 +84,8 @@ class Exchange:
 
     async def _answer(self) -> ResponseHead:  # noqa: PLR0911 - one for each command
         self._headers.find("Host")  # of two nobody knows which is meant (RFC 9112 §3.2)
-        authorize = self._options.authorize
-        if authorize is not None and effective_method(self._head) != "OPTIONS":
-            self._head = self._make_head(owner=await authorize(Request(self._scope)))
+        if self._options.authorize is not None and effective_method(self._head) != "OPTIONS":
+            self._head = self._make_head(owner=await self._find_owner(self._options.authorize))
         match parse(self._head):
             case Discover():
                 return tus.render_discovery(max_size=self._engine.options.max_size, expires=self._options.expires)
@@ -100,6 +104,17 @@ class Exchange:
             case TerminateUpload() as terminate:
                 await self._engine.terminate(terminate)
                 return tus.render_terminated()
+
+    async def _find_owner(self, authorize: Authorize) -> str:
+        try:
+            return await authorize(Request(self._scope))
+        except HTTPException as error:
+            if error.status_code == HTTPStatus.UNAUTHORIZED:
+                challenge = (error.headers or {}).get("WWW-Authenticate", "Bearer")
+                raise NotAuthenticatedError(str(error.detail), challenge=challenge) from error
+            if error.status_code == HTTPStatus.FORBIDDEN:
+                raise NotPermittedError(str(error.detail)) from error
+            raise
 
     async def _create_and_append(self, both: CreateAndAppend) -> ResponseHead:
         upload = await self._engine.create(both.create)

@@ -14,6 +14,7 @@ import uvicorn
 from typing_extensions import override
 
 from rindle.asgi.app import UploadApp
+from rindle.cli.connection import Connection
 from rindle.errors import ConfigurationError
 
 _BACKLOG = 2048
@@ -49,7 +50,7 @@ async def serving(app: UploadApp, listener: socket.socket, *, grace: float) -> A
     """Serve while the block runs; then take no more bytes, let requests end within the grace, and stop."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=Connection,
         lifespan="off",
         log_config=None,
         access_log=False,

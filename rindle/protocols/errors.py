@@ -83,12 +83,18 @@ class BodyForbiddenError(ProtocolError):
 
 
 class NotAuthenticatedError(ProtocolError):
-    """Raise this from an ``authorize`` function for a request without good credentials."""
+    """Raise this from an ``authorize`` function for a request without good credentials.
+
+    ``challenge`` says how to give them (``WWW-Authenticate``, RFC 9110 §11.6.1).
+    """
 
     code = "not_authenticated"
 
-    def __init__(self, public_message: str = "Credentials are missing or not valid.") -> None:
+    def __init__(
+        self, public_message: str = "Credentials are missing or not valid.", *, challenge: str = "Bearer"
+    ) -> None:
         super().__init__(public_message)
+        self.challenge = challenge
 
 
 class NotPermittedError(ProtocolError):

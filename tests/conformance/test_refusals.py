@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message
 
@@ -40,6 +41,10 @@ async def check_user(request: Request) -> str:
             raise NotAuthenticatedError
         case "banned":
             raise NotPermittedError
+        case "stranger":
+            raise HTTPException(401, "Who are you?", headers={"WWW-Authenticate": 'Basic realm="x"'})
+        case "child":
+            raise HTTPException(403, "Not for you.")
         case "trouble":
             msg = "the key ring /etc/keys on host db.internal is gone"
             raise LookupError(msg)
@@ -118,6 +123,8 @@ async def refusals(server: RunningServer) -> AsyncIterator[Refusal]:
     yield patch(401, "not_authenticated", upload, OCTETS, offset(2), ("X-User", "nobody"))
     yield Refusal(401, "not_authenticated", "DELETE", upload, (("X-User", "nobody"),))
     yield patch(403, "not_permitted", upload, OCTETS, offset(2), ("X-User", "banned"))
+    yield post(401, "not_authenticated", OCTETS, length(5), ("X-User", "stranger"))
+    yield patch(403, "not_permitted", upload, OCTETS, offset(2), ("X-User", "child"))
     yield Refusal(403, "upload_complete", "DELETE", complete)
     yield post(403, "body_forbidden", ("Upload-Concat", f"final;{made.part}"))
     yield patch(403, "upload_is_final", made.final, OCTETS, offset(5))

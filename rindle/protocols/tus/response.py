@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 from rindle.errors import RindleError
 from rindle.protocols.base import RequestHead, ResponseHead
-from rindle.protocols.errors import MethodNotAllowedError, UnsupportedVersionError
+from rindle.protocols.errors import MethodNotAllowedError, NotAuthenticatedError, UnsupportedVersionError
 from rindle.protocols.tus.request import VERSION, effective_method
 from rindle.protocols.tus.status import RETRY_AFTER, status_of
 from rindle.uploads.checksum import CHECKSUM_ALGORITHMS
@@ -88,6 +88,8 @@ def render_error(head: RequestHead, error: RindleError, *, location: str | None 
             headers.append(("Upload-Offset", str(error.expected)))
         case MethodNotAllowedError():
             headers.append(("Allow", ", ".join(error.allowed)))
+        case NotAuthenticatedError():
+            headers.append(("WWW-Authenticate", error.challenge))
         case UnsupportedVersionError():
             headers.append(("Tus-Version", VERSION))
     return ResponseHead(status=status, headers=headers, body=body)
