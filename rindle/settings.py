@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import quote
 
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -24,6 +25,7 @@ CONFIG = f"{PREFIX}CONFIG"
 
 Lasting = TypeVar("Lasting", bound=timedelta | None)
 
+_LEAST_LEASE_TTL = timedelta(seconds=5)
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", re.ASCII)
 _URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?", re.ASCII)
@@ -85,6 +87,13 @@ def _check_url(value: str | None) -> str | None:
 def _check_positive(value: Lasting) -> Lasting:
     if value is not None and value <= timedelta(0):
         msg = "must be longer than nothing"
+        raise ValueError(msg)
+    return value
+
+
+def _check_lease_ttl(value: timedelta) -> timedelta:
+    if value < _LEAST_LEASE_TTL:
+        msg = "must be 5s or longer: a lease is renewed three times before it runs out"
         raise ValueError(msg)
     return value
 
@@ -173,7 +182,7 @@ class Settings(BaseSettings):
     min_rate: Annotated[ByteSize, Field(ge=0)] = Field(
         default=ByteSize(DEFAULT_OPTIONS.pace.min_rate), description="Bytes a second that a body must bring."
     )
-    lease_ttl: Duration = Field(
+    lease_ttl: Annotated[Duration, AfterValidator(_check_lease_ttl)] = Field(
         default=DEFAULT_OPTIONS.leases.ttl, description="How long an upload stays locked when its process vanishes."
     )
     handover_timeout: Duration = Field(
@@ -219,14 +228,14 @@ class Settings(BaseSettings):
     @property
     def store_url(self) -> str:
         """Where the objects go."""
-        return self.store or f"file://{self.data.absolute() / 'objects'}"
+        return self.store or (self.data.absolute() / "objects").as_uri()
 
     @property
     def database_url(self) -> str:
         """Where the records go; it may hold a password."""
         if self.database is not None:
             return self.database.get_secret_value()
-        return f"sqlite:///{self.data.absolute() / 'rindle.db'}"
+        return f"sqlite:///{quote(str(self.data.absolute() / 'rindle.db'))}"
 
     @property
     def tails_folder(self) -> Path:

@@ -118,3 +118,10 @@ async def test_a_dead_process_is_cleaned_up_after(serve: Serve) -> None:
     assert len(list((server.data / "tails" / "processes").iterdir())) == 1
     assert (await server.client.patch(location, 5, b"67890")).status == 204
     assert object_of(server, location).read_bytes() == b"1234567890"
+
+
+async def test_a_data_folder_of_any_name(serve: Serve, tmp_path: Path) -> None:
+    server = await serve(data=tmp_path / "100% a%20b?c#d")
+    location = await server.client.create(5, body=b"hello")
+    assert object_of(server, location).read_bytes() == b"hello"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["100% a%20b?c#d"]

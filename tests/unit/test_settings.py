@@ -166,6 +166,11 @@ class TestDurations:
         with pytest.raises(ConfigurationError, match=f"{name}: must be longer than nothing .given: '{text}'"):
             load_settings({name: text})
 
+    def test_a_lease_must_outlive_its_renewals(self) -> None:
+        assert load_settings({"lease_ttl": "5s"}).lease_ttl == timedelta(seconds=5)
+        with pytest.raises(ConfigurationError, match="lease_ttl: must be 5s or longer.*given: '4s'"):
+            load_settings({"lease_ttl": "4s"})
+
     @pytest.mark.parametrize("text", ["never", ""])
     def test_uploads_that_never_expire(self, text: str) -> None:
         assert load_settings({"expires_in": text}).expires_in is None
