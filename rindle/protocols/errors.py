@@ -71,8 +71,8 @@ class MethodNotAllowedError(ProtocolError):
 
     code = "method_not_allowed"
 
-    def __init__(self, method: str, allowed: Sequence[str]) -> None:
-        super().__init__(f"{method} cannot be used here; use {', '.join(allowed)}.")
+    def __init__(self, allowed: Sequence[str]) -> None:
+        super().__init__(f"This method cannot be used here; use {', '.join(allowed)}.")
         self.allowed = tuple(allowed)
 
 

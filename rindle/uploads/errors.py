@@ -44,7 +44,7 @@ class UploadError(RindleError):
     def __init__(self, upload_id: str | None, public_message: str | None = None, *, detail: str = "") -> None:
         if public_message is not None:
             self.public_message = public_message
-        super().__init__(" ".join(filter(None, (f"upload {upload_id}:", self.public_message, detail))))
+        super().__init__(" ".join(filter(None, (upload_id and f"upload {upload_id}:", self.public_message, detail))))
         self.upload_id = upload_id
 
 

@@ -30,6 +30,7 @@ async def test_case_29_the_last_bytes_make_the_object(server: RunningServer) -> 
     assert files_below(server.data / "tails" / "tus") == []
 
 
+@pytest.mark.invariant("I14")
 async def test_case_30_wrong_offset_is_409_and_changes_nothing(server: RunningServer) -> None:
     upload = await server.client.create(10)
     await server.client.patch(upload, 0, b"hello")
@@ -137,6 +138,7 @@ async def test_case_39_a_byte_past_the_end_is_413(server: RunningServer) -> None
     assert await server.state() == before
 
 
+@pytest.mark.invariant("I13", "I14")
 async def test_case_40_a_content_length_past_the_length_is_413_before_a_byte_is_read(server: RunningServer) -> None:
     upload = await server.client.create(10)
     await server.client.patch(upload, 0, b"hello")

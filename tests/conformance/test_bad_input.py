@@ -1,5 +1,7 @@
 """Requests that no client sends by mistake."""
 
+import logging
+
 import pytest
 
 from tests.http import CHUNKED, OCTETS, TUS, id_of
@@ -8,6 +10,7 @@ from tests.serving import RunningServer
 FULLWIDTH_FIVE = "\uff15".encode().decode("latin-1")  # the bytes of its UTF-8, as a header carries them
 
 
+@pytest.mark.invariant("I14", "I18")
 async def test_case_100_an_id_that_was_never_given_is_404_whatever_is_in_it(server: RunningServer) -> None:
     upload = await server.client.create(10, body=b"hello")
     upload_id = id_of(upload)
@@ -202,6 +205,34 @@ async def test_a_body_whose_end_is_ambiguous_is_400_and_stores_no_bytes(
     assert await server.state() == before
 
 
+@pytest.mark.invariant("I19")
+async def test_nothing_that_a_client_sends_breaks_a_log_line(
+    server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    bad = "%0aERROR%20all%20is%20lost%1b%5b31m%00%e2%80%a8%ff"
+    for target in (f"/files/{bad}", f"/files/{'0' * 32}{bad}", f"/files/{bad * 200}"):
+        for method in ("HEAD", "PATCH", "DELETE", "PUT"):
+            sent = [OCTETS, ("Upload-Offset", "5"), ("Upload-Length", str(2**62))]
+            await server.client.request(method, target, sent, None if method == "HEAD" else b"x")
+    for name, value in (
+        ("X-HTTP-Method-Override", "PUR\x9bGE\xff"),
+        ("Upload-Metadata", "a\xff YQ=="),
+        ("Upload-Checksum", "sha\x85 YQ=="),
+        ("Upload-Concat", "final;/files/\x9b"),
+        ("Tus-Resumable", "\x9b"),
+    ):
+        await server.client.request("POST", "/files", [("Upload-Length", "5"), (name, value)], tus=False)
+        await server.client.post(("Upload-Length", "5"), (name, value))
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("rindle")]
+    assert len(lines) >= 12
+    for line in lines:
+        assert line.isprintable(), line
+        assert line.isascii(), line
+        assert len(line) < 500
+
+
+@pytest.mark.invariant("I19")
 async def test_headers_with_line_breaks_or_nul_never_come_back(server: RunningServer) -> None:
     for value in ("final;\x7f", "final;\x00", "partial\x01"):
         async with server.client.connect() as connection:

@@ -41,6 +41,7 @@ async def test_case_59_a_checksum_that_is_right_is_204(server: RunningServer) ->
     assert await server.read_object(upload) == b"hello" * len(algorithms)
 
 
+@pytest.mark.invariant("I15")
 @pytest.mark.parametrize("begun", [0, 5, PART, PART + 5])
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 async def test_case_60_a_checksum_that_is_wrong_is_460_and_changes_no_offset(
@@ -63,6 +64,7 @@ async def test_case_60_a_checksum_that_is_wrong_is_460_and_changes_no_offset(
     assert await server.read_object(upload) == content
 
 
+@pytest.mark.invariant("I11", "I15")
 async def test_case_60_a_wrong_checksum_leaves_no_file_behind(server: RunningServer) -> None:
     upload = await server.client.create(10)
     for sent in (b"hello", b"helloworld"):
@@ -90,6 +92,7 @@ async def test_case_62_a_malformed_checksum_is_400(server: RunningServer) -> Non
     assert await server.state() == before
 
 
+@pytest.mark.invariant("I15")
 @pytest.mark.parametrize("begun", [0, 100, PART])
 async def test_case_63_a_checksum_over_many_parts_takes_back_all_of_them(server: RunningServer, begun: int) -> None:
     content = random.Random(63).randbytes(4 * PART + 7)
@@ -108,6 +111,7 @@ async def test_case_63_a_checksum_over_many_parts_takes_back_all_of_them(server:
     assert await server.events(upload) == ["created", "finished"]
 
 
+@pytest.mark.invariant("I15")
 @pytest.mark.parametrize("size", [10, PART + 10, 2 * PART])
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 async def test_case_64_a_body_with_a_checksum_that_breaks_off_counts_for_nothing(

@@ -41,6 +41,7 @@ async def head_says_complete(server: RunningServer, upload: str) -> bool:
     return found.status == 200 and found.headers["upload-offset"] == found.headers["upload-length"]
 
 
+@pytest.mark.invariant("I6", "I7")
 @pytest.mark.parametrize(
     "error",
     [StoreFullError("no room", store="test"), PermissionDeniedError("no", store="test")],
@@ -67,6 +68,7 @@ async def test_case_90_an_object_that_could_not_be_made_is_made_when_somebody_as
     assert await server.events(upload) == ["created", "finished"]
 
 
+@pytest.mark.invariant("I7")
 async def test_an_object_that_could_not_be_made_is_made_without_anybody_asking(start_server: StartServer) -> None:
     failing = Failing("complete_multipart", StoreFullError("no room", store="test"))
     server = await start_server(change=failing.change, part_size=PART)
@@ -79,6 +81,7 @@ async def test_an_object_that_could_not_be_made_is_made_without_anybody_asking(s
     assert await server.events(upload) == ["created", "finished"]
 
 
+@pytest.mark.invariant("I7", "I8", "I21")
 @pytest.mark.parametrize("size", [10, 2 * PART + 5])
 async def test_case_92_an_object_whose_making_was_not_answered_is_made_once(
     start_server: StartServer, size: int
@@ -101,6 +104,7 @@ async def test_case_92_an_object_whose_making_was_not_answered_is_made_once(
     assert objects == [(await server.find(upload)).key]
 
 
+@pytest.mark.invariant("I2", "I6", "I11")
 async def test_case_93_parts_that_vanished_are_told_and_never_called_complete(start_server: StartServer) -> None:
     failing = Failing("complete_multipart", StoreFullError("no room", store="test"))
     server = await start_server(change=failing.change, part_size=PART)
@@ -155,6 +159,7 @@ class HeadMeetsCommit(SqlUploadRepository):
         return row
 
 
+@pytest.mark.invariant("I6", "I7")
 async def test_a_look_at_the_wrong_moment_does_not_keep_the_object_from_being_made(start_server: StartServer) -> None:
     made: list[HeadMeetsCommit] = []
 

@@ -204,6 +204,7 @@ async def by_header(request: Request) -> str:
     return request.headers["x-user"]
 
 
+@pytest.mark.invariant("I14")
 async def test_case_82_the_partial_uploads_of_others_are_not_found(start_server: StartServer) -> None:
     server = await start_server(authorize=by_header)
     alice, bob = ("X-User", "alice"), ("X-User", "bob")

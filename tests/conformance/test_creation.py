@@ -161,6 +161,7 @@ async def test_a_creation_whose_bytes_end_early_says_where_the_upload_is(server:
     assert (await server.client.head(response.location)).offset == 4
 
 
+@pytest.mark.invariant("I18", "I20")
 async def test_ids_are_made_by_the_server_and_never_twice(server: RunningServer) -> None:
     ids = {id_of(await server.client.create(1)) for _ in range(10)}
     assert len(ids) == 10

@@ -27,6 +27,7 @@ async def database_away(server: RunningServer) -> AsyncIterator[None]:
         aside.rename(path)
 
 
+@pytest.mark.invariant("I12", "I14")
 async def test_case_96_without_a_database_a_head_is_423_and_everything_else_503(server: RunningServer) -> None:
     upload = await server.client.create(10, body=b"hello")
     before = await server.state()
@@ -54,6 +55,7 @@ async def test_case_96_without_a_database_a_head_is_423_and_everything_else_503(
     assert await server.read_object(upload) == b"helloworld"
 
 
+@pytest.mark.invariant("I12")
 @pytest.mark.parametrize("begun", [0, 5])
 @pytest.mark.parametrize("size", [100, PART, 2 * PART + 5])
 async def test_bytes_that_could_not_be_committed_are_not_acknowledged(

@@ -44,6 +44,7 @@ async def test_a_patch_without_bytes_may_declare_the_length(server: RunningServe
     assert await server.read_object(upload) == b"hello"
 
 
+@pytest.mark.invariant("I5")
 async def test_case_53_a_length_that_is_fixed_stays(server: RunningServer) -> None:
     upload = await deferred(server)
     await server.client.patch(upload, 0, b"hello", length_is(10))
@@ -61,6 +62,7 @@ async def test_case_53_a_length_that_is_fixed_stays(server: RunningServer) -> No
     assert await server.state() == before
 
 
+@pytest.mark.invariant("I5")
 async def test_case_53_a_length_that_was_never_deferred_stays(server: RunningServer) -> None:
     upload = await server.client.create(10)
     before = await server.state()
@@ -152,6 +154,7 @@ class Gate:
         return rebuild(parts, store=FaultyStore(parts.store, before=self))
 
 
+@pytest.mark.invariant("I6")
 async def test_the_end_is_not_told_before_the_object_stands(start_server: StartServer) -> None:
     gate = Gate()
     server = await start_server(change=gate.change)

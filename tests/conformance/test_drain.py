@@ -15,6 +15,7 @@ from tests.serving import RunningServer, RunServer, rebuild
 PART = 64 * 1024
 
 
+@pytest.mark.invariant("I1", "I24")
 @pytest.mark.parametrize("size", [0, 5, PART, PART + 5])
 async def test_case_97_a_drain_ends_bodies_and_keeps_what_arrived(server: RunningServer, size: int) -> None:
     content = b"x" * 3 * PART
@@ -58,6 +59,7 @@ async def read_and_leave(server: RunningServer, upload: str, content: bytes, *, 
         return await connection.read_response()
 
 
+@pytest.mark.invariant("I1", "I24")
 @pytest.mark.parametrize("size", [5, PART, PART + 5])
 async def test_what_a_server_had_when_it_stopped_the_next_one_goes_on_from(run_server: RunServer, size: int) -> None:
     content = bytes(range(256)) * (3 * PART // 256)

@@ -42,6 +42,7 @@ async def test_an_append_gives_an_upload_more_time(start_server: StartServer) ->
     assert seconds_left(await server.client.patch(upload, 0, b"hello")) > 3500
 
 
+@pytest.mark.invariant("I9", "I11")
 @pytest.mark.parametrize("size", [0, 5, PART, PART + 5])
 async def test_case_70_an_expired_upload_is_gone_and_reaped_and_nothing_foreign_is(
     server: RunningServer, size: int
@@ -70,6 +71,7 @@ async def test_case_70_an_expired_upload_is_gone_and_reaped_and_nothing_foreign_
     assert (await server.parts.reaper.run_once()).expired == 0
 
 
+@pytest.mark.invariant("I8")
 async def test_what_is_complete_never_expires(server: RunningServer) -> None:
     upload = await server.client.create(5, body=b"hello")
     assert (await server.find(upload)).expires_at is None
@@ -78,6 +80,7 @@ async def test_what_is_complete_never_expires(server: RunningServer) -> None:
     assert await server.read_object(upload) == b"hello"
 
 
+@pytest.mark.invariant("I9")
 async def test_an_upload_that_is_being_filled_is_not_reaped(server: RunningServer) -> None:
     upload = await server.client.create(10)
     async with server.client.connect() as connection:
@@ -91,6 +94,7 @@ async def test_an_upload_that_is_being_filled_is_not_reaped(server: RunningServe
     assert await server.read_object(upload) == b"helloworld"
 
 
+@pytest.mark.invariant("I9", "I11")
 async def test_the_reaper_removes_what_crashes_left_and_nothing_that_is_named(server: RunningServer) -> None:
     upload = await server.client.create(10, body=b"hello")
     tail = (await server.find(upload)).tail

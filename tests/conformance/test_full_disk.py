@@ -39,6 +39,7 @@ async def assert_served(server: RunningServer, size: int) -> None:
     assert await server.read_object(upload) == content
 
 
+@pytest.mark.invariant("I1", "I12")
 @pytest.mark.parametrize("memory_budget", ["256MiB", "64KiB"])
 async def test_case_95_a_full_disk_is_507_and_nothing_is_lost_or_made_up(
     small_disk: Path, start_server: StartServer, memory_budget: str
@@ -90,6 +91,7 @@ async def test_an_upload_that_filled_the_disk_goes_on_when_there_is_room(
     assert await server.read_object(upload) == content
 
 
+@pytest.mark.invariant("I11", "I12")
 @pytest.mark.parametrize("begun", [0, 5])
 async def test_a_tail_that_finds_no_room_is_507_and_takes_none(
     small_disk: Path, start_server: StartServer, begun: int

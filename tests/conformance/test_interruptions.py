@@ -37,6 +37,7 @@ async def patching(server: RunningServer, upload: str, sent: bytes, *, length: i
         yield connection
 
 
+@pytest.mark.invariant("I1")
 @pytest.mark.parametrize("size", [300, PART, PART + 300, 3 * PART])
 async def test_case_43_what_came_before_the_client_closed_is_kept(server: RunningServer, size: int) -> None:
     content = random.Random(43).randbytes(4 * PART)
@@ -48,6 +49,7 @@ async def test_case_43_what_came_before_the_client_closed_is_kept(server: Runnin
     await finish(server, upload, content)
 
 
+@pytest.mark.invariant("I1")
 @pytest.mark.parametrize("size", [300, PART, PART + 300, 3 * PART])
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 async def test_case_44_what_came_before_a_reset_is_kept(server: RunningServer, size: int, framing: str) -> None:
@@ -82,6 +84,7 @@ async def test_a_chunked_body_without_its_end_is_not_at_its_end(server: RunningS
     assert await server.events(upload) == ["created"]
 
 
+@pytest.mark.invariant("I3", "I5")
 async def test_bytes_kept_twice_over_many_cuts_are_the_bytes_sent(server: RunningServer) -> None:
     chance = random.Random(7)
     content = chance.randbytes(3 * PART)
@@ -151,6 +154,7 @@ async def test_a_body_that_is_awaited_for_ever_is_ended_too(start_server: StartS
         assert (await server.client.head(response.location)).offset == 0
 
 
+@pytest.mark.invariant("I3", "I4")
 async def test_twenty_bodies_at_one_offset_are_never_mixed(server: RunningServer) -> None:
     size = 2 * PART + 100
     upload = await server.client.create(size)
@@ -164,6 +168,7 @@ async def test_twenty_bodies_at_one_offset_are_never_mixed(server: RunningServer
     assert await server.events(upload) == ["created", "finished"]
 
 
+@pytest.mark.invariant("I3", "I4")
 async def test_twenty_tails_at_one_offset_are_never_mixed(server: RunningServer) -> None:
     upload = await server.client.create(1000)
     await server.client.patch(upload, 0, b"begin")

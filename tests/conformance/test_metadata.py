@@ -56,6 +56,7 @@ async def test_case_20_empty_keys_and_spaces_that_do_not_belong_are_400(server: 
     )
 
 
+@pytest.mark.invariant("I18", "I19")
 async def test_case_21_text_of_any_script_comes_back_and_never_names_the_object(server: RunningServer) -> None:
     name = encode("../../Ünïcode 名前\r\n\0.txt")
     metadata = f"filename {name}"

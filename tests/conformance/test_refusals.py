@@ -158,6 +158,7 @@ def assert_refused(response: Response, refusal: Refusal) -> None:
     assert (response.status, response.code) == (refusal.status, refusal.code), refusal
 
 
+@pytest.mark.invariant("I13", "I14")
 async def test_case_98_the_body_is_not_asked_for_before_the_refusal_is_sent(server: RunningServer) -> None:
     async for refusal in refusals(server):
         before = await server.state()
@@ -191,6 +192,7 @@ async def ask_with_canary(server: RunningServer, refusal: Refusal, framing: tupl
     return Response(sent[0]["status"], dict(raw), raw, body), asked
 
 
+@pytest.mark.invariant("I13")
 async def test_who_waits_to_be_told_to_continue_is_refused_instead(server: RunningServer) -> None:
     async for refusal in refusals(server):
         server.tap.received = 0  # what made the uploads that are refused
@@ -204,6 +206,7 @@ async def test_who_waits_to_be_told_to_continue_is_refused_instead(server: Runni
         assert server.tap.received == 0
 
 
+@pytest.mark.invariant("I19")
 async def test_every_refusal_says_the_same_code_in_a_header_in_text_and_in_json(server: RunningServer) -> None:
     origin = ("Origin", "https://app.example")
     secrets = [str(server.data), "/etc", "internal.", socket.gethostname(), server.parts.tails.node.id, "127.0.0.1"]

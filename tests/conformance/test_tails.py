@@ -37,6 +37,7 @@ def link_elsewhere(path: Path) -> None:
     path.symlink_to("elsewhere")
 
 
+@pytest.mark.invariant("I2", "I11")
 @pytest.mark.parametrize("begun", [5, PART + 5])
 @pytest.mark.parametrize("loss", [remove, cut, bend], ids=["missing", "short", "corrupt"])
 async def test_an_upload_whose_tail_is_lost_is_gone_and_says_so(
@@ -77,6 +78,7 @@ async def test_what_lies_past_the_acknowledged_length_does_not_count(server: Run
     assert await server.read_object(upload) == content
 
 
+@pytest.mark.invariant("I2", "I14")
 async def test_a_tail_on_another_node_is_waited_for_until_that_node_is_given_up(server: RunningServer) -> None:
     upload = await server.client.create(10, body=b"hello")
     await server.parts.repository.beat("another", "another")

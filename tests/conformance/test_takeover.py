@@ -95,6 +95,7 @@ async def test_what_a_dead_process_held_is_taken_over_at_once(server: RunningSer
     assert await server.read_object(upload) == content
 
 
+@pytest.mark.invariant("I16")
 async def test_all_memory_is_given_back_whatever_became_of_the_bytes(start_server: StartServer) -> None:
     server = await start_server(part_size=PART, idle_timeout="100ms")
     budget = server.parts.engine._storage.budget
@@ -121,6 +122,7 @@ async def test_all_memory_is_given_back_whatever_became_of_the_bytes(start_serve
     assert budget.used == 0
 
 
+@pytest.mark.invariant("I16")
 async def test_many_uploads_with_little_memory_go_through_the_disk(start_server: StartServer) -> None:
     server = await start_server(part_size=PART, memory_budget="16KiB")
     contents = [random.Random(number).randbytes(2 * PART + number) for number in range(10)]

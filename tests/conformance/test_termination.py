@@ -10,6 +10,7 @@ from tests.serving import RunningServer, StartServer
 PART = 64 * 1024
 
 
+@pytest.mark.invariant("I10", "I11")
 @pytest.mark.parametrize("size", [0, 5, PART, 2 * PART + 5])
 async def test_case_65_a_deleted_upload_is_gone_with_all_its_bytes(server: RunningServer, size: int) -> None:
     upload = await server.client.create(3 * PART)
@@ -26,6 +27,7 @@ async def test_case_65_a_deleted_upload_is_gone_with_all_its_bytes(server: Runni
     assert await server.events(upload) == ["created", "terminated"]
 
 
+@pytest.mark.invariant("I10")
 @pytest.mark.parametrize("size", [5, PART, 2 * PART + 5])
 async def test_case_66_a_delete_ends_the_patch_that_is_running(server: RunningServer, size: int) -> None:
     upload = await server.client.create(3 * PART)
@@ -41,6 +43,7 @@ async def test_case_66_a_delete_ends_the_patch_that_is_running(server: RunningSe
     assert await server.events(upload) == ["created", "terminated"]
 
 
+@pytest.mark.invariant("I8")
 async def test_case_67_a_complete_upload_is_not_deleted_by_default(server: RunningServer) -> None:
     upload = await server.client.create(5, body=b"hello")
     before = await server.state()
@@ -74,6 +77,7 @@ async def test_case_68_an_unknown_upload_cannot_be_deleted(server: RunningServer
     assert await server.state() == before
 
 
+@pytest.mark.invariant("I10", "I21")
 async def test_of_many_deletes_all_are_heard_and_one_event_tells_of_it(server: RunningServer) -> None:
     upload = await server.client.create(3 * PART)
     await server.client.patch(upload, 0, bytes(PART + 5))
@@ -85,6 +89,7 @@ async def test_of_many_deletes_all_are_heard_and_one_event_tells_of_it(server: R
     assert await server.events(upload) == ["created", "terminated"]
 
 
+@pytest.mark.invariant("I8", "I20")
 async def test_a_delete_touches_no_other_upload(server: RunningServer) -> None:
     uploads = [await server.client.create(3 * PART) for _ in range(2)]
     for upload in uploads:

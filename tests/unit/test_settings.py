@@ -168,7 +168,7 @@ class TestDurations:
 
     def test_a_lease_must_outlive_its_renewals(self) -> None:
         assert load_settings({"lease_ttl": "5s"}).lease_ttl == timedelta(seconds=5)
-        with pytest.raises(ConfigurationError, match="lease_ttl: must be 5s or longer.*given: '4s'"):
+        with pytest.raises(ConfigurationError, match=r"lease_ttl: must be 5s or longer.*given: '4s'"):
             load_settings({"lease_ttl": "4s"})
 
     @pytest.mark.parametrize("text", ["never", ""])

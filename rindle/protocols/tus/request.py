@@ -64,7 +64,7 @@ def parse(head: RequestHead) -> Command:
     method = effective_method(head)
     allowed = COLLECTION_METHODS if head.upload_id is None else UPLOAD_METHODS
     if method not in allowed:
-        raise MethodNotAllowedError(method, allowed)
+        raise MethodNotAllowedError(allowed)
     if method == "OPTIONS":
         return Discover()
     if head.upload_id is None:

@@ -161,6 +161,7 @@ async def test_what_no_column_can_hold_is_refused(database: Database, changes: d
     assert await repository.find(upload.id) == upload
 
 
+@pytest.mark.invariant("I23")
 async def test_a_row_of_a_newer_format_is_refused_and_not_touched(database: Database) -> None:
     repository = repository_on(database)
     upload = await repository.add(new_upload())
@@ -183,6 +184,7 @@ async def test_a_commit_that_changes_what_is_fixed_is_a_mistake(database: Databa
         await repository.commit(upload, replace(upload, owner="bob"))
 
 
+@pytest.mark.invariant("I22")
 async def test_the_clock_of_python_decides_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, module in list(sys.modules.items()):
         if name.startswith("rindle.") and hasattr(module, "utc_now"):

@@ -4,6 +4,8 @@ import asyncio
 import sys
 from pathlib import Path
 
+import pytest
+
 from rindle.db.engine import Database
 from rindle.db.repository import SqlUploadRepository
 from rindle.testing.repository import EXPIRES_IN, LEASE_TTL, get, new_upload
@@ -38,6 +40,7 @@ asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 """
 
 
+@pytest.mark.invariant("I4", "I5")
 async def test_processes_that_append_to_one_upload_lose_and_double_no_part(
     database: Database, database_url: str
 ) -> None:

@@ -143,6 +143,7 @@ async def test_a_client_that_drips_is_cut_off_and_its_bytes_are_counted() -> Non
     assert body.received == len(came) > 0
 
 
+@pytest.mark.invariant("I22")
 async def test_time_in_which_the_server_does_not_read_is_not_held_against_the_client() -> None:
     pace = BodyPace(idle_timeout=timedelta(milliseconds=20), min_rate=1000, rate_window=timedelta(milliseconds=20))
     body = BodyReader(source([b"ab", b"c"]), declared=3, pace=pace)

@@ -178,5 +178,6 @@ async def test_a_file_made_while_a_sweep_runs_is_never_lost(tails: Tails, sqlite
     await database.aclose()
 
 
+@pytest.mark.invariant("I20")
 def test_names_are_new_each_time() -> None:
     assert len({new_tail_name(UPLOAD) for _ in range(100)}) == 100
