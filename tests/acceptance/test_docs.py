@@ -1,0 +1,149 @@
+"""What the documents say is what happens: their Python runs, their tables and links are right."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.types import ASGIApp
+
+import rindle
+from tests.acceptance.conftest import Serve
+from tests.acceptance.process import ROOT, environment
+from tests.http import TUS, Client, files_below
+from tests.serving import serving_host
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+
+
+def blocks(document: str, language: str) -> list[str]:
+    return [code for kind, code in _BLOCK.findall((ROOT / document).read_text()) if kind == language]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the examples make does not belong into the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
+async def upload(client: Client, *, headers: tuple[tuple[str, str], ...] = ()) -> int:
+    """The status of a creation with some bytes, which must be there then."""
+    sent = [("Upload-Length", "5"), ("Content-Type", "application/offset+octet-stream"), *headers]
+    created = await client.request("POST", client.path, sent, b"hello")
+    if created.status == 201:
+        assert (await client.request("HEAD", created.location, [TUS, *headers], tus=False)).offset == 5
+    return created.status
+
+
+async def assert_serves(app: ASGIApp, path: str = "/files", **options: Any) -> None:
+    async with serving_host(app, path=path, **options) as client:
+        assert await upload(client) == 201
+
+
+async def test_the_readme_mounts_an_app() -> None:
+    (code,) = [code for code in blocks("README.md", "python") if "create_app" in code]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    await assert_serves(names["app"])
+    assert Path("rindle-data/rindle.db").exists()
+
+
+async def test_the_readmes_python_client_uploads(serve: Serve) -> None:
+    (code,) = [code for code in blocks("README.md", "python") if "tusclient" in code]
+    server = await serve()
+    Path("film.mkv").write_bytes(b"hello")
+    code = code.replace("http://127.0.0.1:8080/files", server.endpoint)
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], check=True)
+    (stored,) = files_below(server.data / "objects" / "uploads")
+    assert stored.read_bytes() == b"hello"
+
+
+class TestMounting:
+    """docs/how-to/mount.md, from its first block to its last, as one program."""
+
+    CODE = blocks("docs/how-to/mount.md", "python")
+
+    def run(self, marker: str, names: dict[str, Any]) -> Mapping[str, Any]:
+        """What the blocks up to the one with the marker have made."""
+        last = next(number for number, code in enumerate(self.CODE) if marker in code)
+        exec("\n".join(self.CODE[: last + 1]), names)
+        return names
+
+    @pytest.fixture
+    async def names(self) -> AsyncIterator[dict[str, Any]]:
+        class User:
+            id = "somebody"
+
+        async def find_user(credentials: str | None) -> User | None:
+            return User() if credentials == "Bearer right" else None
+
+        async def django(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 299, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body", "body": b""})
+
+        names: dict[str, Any] = {
+            "find_user": find_user,
+            "django": django,
+            "settings": rindle.Settings(data=Path("rindle-data")),
+        }
+        yield names
+        await names["uploads"].aclose()
+
+    async def test_starlette(self, names: dict[str, Any]) -> None:
+        await assert_serves(self.run("from starlette.applications", names)["app"])
+
+    async def test_fastapi(self, names: dict[str, Any]) -> None:
+        app = self.run("FastAPI", names)["app"]
+        for path in ("/files", "/files/"):
+            await assert_serves(app, path)
+
+    async def test_a_lifespan_of_ones_own(self, names: dict[str, Any]) -> None:
+        made = self.run("asynccontextmanager", names)
+        app = made["Starlette"](routes=[*made["uploads"].routes], lifespan=made["lifespan"])
+        await assert_serves(app)
+
+    async def test_a_mount(self, names: dict[str, Any]) -> None:
+        await assert_serves(self.run("Mount", names)["app"], "/files/")
+
+    async def test_authorize(self, names: dict[str, Any]) -> None:
+        async with serving_host(self.run("authorize", names)["uploads"]) as client:
+            assert await upload(client) == 401
+            assert await upload(client, headers=(("Authorization", "Bearer right"),)) == 201
+
+    async def test_django(self, names: dict[str, Any]) -> None:
+        application = self.run("django", names)["application"]
+        names["uploads"] = rindle.create_app(names["settings"])
+        async with serving_host(application, lifespan="off") as client:
+            assert await upload(client) == 201
+            assert (await client.request("GET", "/admin")).status == 299
+
+
+def test_the_tables_are_up_to_date() -> None:
+    checked = subprocess.run(
+        [sys.executable, "docs/generate.py", "--check"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_links_lead_somewhere() -> None:
+    for document in DOCUMENTS:
+        for target in _LINK.findall(document.read_text()):
+            assert (document.parent / target).exists(), f"{document}: {target}"
+
+
+def test_every_module_is_in_its_room() -> None:
+    """The map in docs/explanation/architecture.md names every module of the core."""
+    rooms = (ROOT / "docs/explanation/architecture.md").read_text().split("```")[1]
+    for path in (ROOT / "rindle/uploads").glob("*.py"):
+        assert path.stem == "__init__" or re.search(rf"\b{path.stem}\b", rooms), path
