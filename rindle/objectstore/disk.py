@@ -210,14 +210,17 @@ def sync_directory(path: Path) -> None:
 
 
 def make_directories(path: Path, mode: int = 0o777) -> None:
-    """Make a directory and its parents, durably; NotADirectoryError if one of them is a file."""
+    """Make a directory and its parents, durably; NotADirectoryError if one of them is a file.
+
+    FileNotFoundError if somebody removes one meanwhile.
+    """
     if path.is_dir():
         return
     make_directories(path.parent, mode)
     try:
         path.mkdir(mode)
     except FileExistsError:
-        if not path.is_dir():
+        if not stat.S_ISDIR(path.stat().st_mode):
             raise NotADirectoryError(errno.ENOTDIR, "a file stands where a directory is needed", str(path)) from None
     sync_directory(path.parent)
 

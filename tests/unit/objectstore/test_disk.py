@@ -317,6 +317,26 @@ def test_publishing_makes_a_directory_again_that_was_just_removed(
     assert next(tries) == 5
 
 
+def test_a_directory_that_somebody_else_made_and_removed_meanwhile_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Path.mkdir
+    collided = False
+
+    def mkdir(self: Path, mode: int = 0o777) -> None:
+        nonlocal collided
+        if not collided:
+            collided = True
+            raise FileExistsError
+        make(self, mode)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    (tmp_path / "new").write_bytes(b"new")
+    publish(tmp_path / "new", tmp_path / "a/target", replace=True)
+    assert collided
+    assert (tmp_path / "a/target").read_bytes() == b"new"
+
+
 def test_removing_a_file_removes_the_directories_it_leaves_empty(tmp_path: Path) -> None:
     root = tmp_path / "root"
     for path in ("a/b/c/file", "a/other"):
