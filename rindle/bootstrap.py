@@ -169,6 +169,9 @@ def _engine_options(settings: Settings) -> EngineOptions:
         completion_timeout=settings.completion_timeout,
         shutdown_grace=settings.shutdown_grace,
         terminate_complete=settings.terminate_complete,
+        tails_in_store=settings.tail_durability == "object",
+        spill_after=settings.spill_after,
+        rewind=settings.allow_rewind,
         pace=BodyPace(idle_timeout=settings.idle_timeout, min_rate=settings.min_rate),
         leases=LeaseOptions(ttl=settings.lease_ttl, handover_timeout=settings.handover_timeout),
     )

@@ -176,6 +176,22 @@ class Settings(BaseSettings):
         default=DEFAULT_OPTIONS.terminate_complete, description="Let clients remove uploads that are complete."
     )
 
+    tail_durability: Literal["disk", "object"] = Field(
+        default="disk",
+        description="Where bytes too few for a part must be before they are acknowledged: 'disk' of this node, or"
+        " 'object' store, where this node may die and any other goes on.",
+    )
+    spill_after: OptionalDuration = Field(
+        default=DEFAULT_OPTIONS.spill_after,
+        description="After what time without more such bytes they are moved from the disk into the store, or 'never';"
+        " at a shutdown all are.",
+    )
+    allow_rewind: bool = Field(
+        default=DEFAULT_OPTIONS.rewind,
+        description="When such bytes are lost, go back to the last part instead of ending the upload. The offset falls,"
+        " which only clients survive that can read their source again.",
+    )
+
     idle_timeout: Duration = Field(
         default=DEFAULT_OPTIONS.pace.idle_timeout, description="How long a body may pause before it is ended."
     )

@@ -1,6 +1,7 @@
 """An engine in the test's own process, whose every step outside can fail or be its last, and that can be restarted."""
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -161,17 +162,18 @@ class World:
         watched = cast("UploadRepository", _Watched(repository, steps))
         tails = Tails(node, cast("DiskExecutor", _Watched(disk, steps)))
         leases = LeaseOptions(handover_timeout=timedelta(seconds=1), poll_interval=timedelta(milliseconds=20))
-        chosen = replace(EngineOptions(part_size=PART, leases=leases), **options)
+        chosen = replace(EngineOptions(part_size=PART, leases=leases, spill_after=None), **options)
         store = FaultyStore(self.store, before=steps.before, after=steps.after)
         engine = UploadEngine(store=store, repository=watched, tails=tails, options=chosen)
         reaper = Reaper(engine=engine, store=self.store, repository=repository, tails=tails, options=ReaperOptions())
         try:
             yield Process(engine, repository, reaper, tails, steps)
         finally:
+            if not steps.dead:
+                with contextlib.suppress(ProcessDied):
+                    await engine.aclose()
             if steps.dead:
                 await _bury(asyncio.all_tasks() - before)
-            else:
-                await engine.aclose()
             node.close()
             await disk.aclose()
             await database.aclose()

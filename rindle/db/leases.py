@@ -10,7 +10,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from rindle.db.models import FORMAT, uploads
 from rindle.db.rows import UPLOAD_COLUMNS
 from rindle.db.sql import TextList, any_of, db_now
-from rindle.uploads.model import UploadState
+from rindle.uploads.model import IN_STORE, UploadState
 
 _row = uploads.c
 
@@ -47,7 +47,7 @@ def claim_statement(lease_ttl: timedelta, expires_in: timedelta | None) -> Retur
             _row.state == UploadState.ACTIVE.value,
             _row.owner == _given("owner", _row.owner),
             _row.upload_offset == _given("offset", _row.upload_offset),
-            or_(_row.tail_node.is_(None), _row.tail_node == _given("node", _row.tail_node)),
+            or_(_row.tail_node.is_(None), _row.tail_node.in_([_given("node", _row.tail_node), IN_STORE])),
             or_(declared.is_(None), length == declared),
             # Subtracted, for the sum may be more than an integer holds.
             or_(length.is_(None), length - _row.upload_offset >= func.coalesce(body_length, 0)),

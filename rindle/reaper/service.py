@@ -33,6 +33,7 @@ class Round:
 
     expired: int
     recovered: int
+    spilled: int
     files_removed: int
     failed: int
 
@@ -56,7 +57,7 @@ class Reaper:
         self._options = options
 
     async def run_once(self) -> Round:
-        """Finish what was left unfinished, drop what is past its time, remove files of dead processes.
+        """Finish what was left unfinished, drop what is past its time, spill idle tails, remove files of the dead.
 
         An item that fails is logged and left for the next round; it does not stop the others.
         """
@@ -68,9 +69,10 @@ class Reaper:
         recovered = await self._try_each(unfinished, self._engine.recover)
         overdue = await self._repository.find_expired(limit=batch)
         expired = await self._try_each(overdue, self._engine.expire)
+        spilled = await self._engine.spill()
         removed = await self._tails.sweep(self._repository) + await self._store.sweep()
         failed = len(unfinished) - recovered + len(overdue) - expired
-        return Round(expired=expired, recovered=recovered, files_removed=removed, failed=failed)
+        return Round(expired=expired, recovered=recovered, spilled=spilled, files_removed=removed, failed=failed)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -29,7 +29,7 @@ import pytest
 from rindle.objectstore.types import MultipartRef
 from rindle.uploads.errors import DuplicateUploadError, StaleUploadError
 from rindle.uploads.ids import new_token, new_upload_id
-from rindle.uploads.model import EventType, Lease, Part, Tail, Upload, UploadState
+from rindle.uploads.model import IN_STORE, EventType, Lease, Part, Tail, Upload, UploadState
 from rindle.uploads.ports import Claim, NewUpload, UploadRepository
 
 LEASE_TTL = timedelta(minutes=5)
@@ -432,6 +432,14 @@ class UploadRepositoryContract:
         upload = await repository.add(new_upload())
 
         assert await repository.claim(claim_of(upload, node="node-2")) is not None
+
+    async def test_with_its_tail_in_the_store_any_node_can_claim(self, repository: UploadRepository) -> None:
+        upload = await repository.add(new_upload())
+        upload = await repository.commit(upload, replace(upload, offset=4, tail=replace(_TAIL, node=IN_STORE)))
+
+        taken = await claimed(repository, upload, node="node-2")
+        assert taken.tail is not None
+        assert taken.tail.in_store
 
     async def test_a_claim_can_declare_the_length_and_a_commit_fixes_it(self, repository: UploadRepository) -> None:
         upload = await repository.add(new_upload(length=None))

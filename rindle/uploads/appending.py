@@ -1,7 +1,7 @@
 """Who may append to an upload, and what becomes of it: claim, ingest, finish."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rindle.uploads.body import BodyReader
 from rindle.uploads.cleaning import tidy_if_needed
@@ -57,14 +57,20 @@ class Appender:
                 return await _take_nothing(claimed, body)
             return await self._fill(claimed, command, body)
 
-    async def check_tail(self, upload: Upload) -> None:
-        """TailMissingError if the tail lies on another node; final once an operator has given that node up."""
+    async def check_tail(self, upload: Upload) -> Upload:
+        """The upload, if its tail can be had here; rewound, if it can be had nowhere and the options allow that.
+
+        Else TailMissingError: final once an operator has given the node up on whose disk it lies.
+        """
         tail = upload.tail
-        if tail is None or tail.node == self._storage.tails.node.id:
-            return
+        if tail is None or tail.in_store or tail.node == self._storage.tails.node.id:
+            return upload
         node = await self._storage.repository.find_node(tail.node)
         retired = node is not None and node.retired_at is not None
-        raise TailMissingError(upload.id, reason="elsewhere", node=tail.node, final=retired)
+        error = TailMissingError(upload.id, reason="elsewhere", node=tail.node, final=retired)
+        if retired and self._options.rewind and upload.lease is None:
+            return await self._rewind(upload, error)
+        raise error
 
     # The body
 
@@ -95,12 +101,25 @@ class Appender:
         try:
             return await ingest.run()
         except TailMissingError as error:
-            await self._fail(ingest.row, error)
-            raise
+            if not self._options.rewind:
+                await self._fail(ingest.row, error)
+                raise
+            rewound = await self._rewind(ingest.row, error)
+            raise OffsetMismatchError(rewound.id, expected=rewound.offset, given=ingest.row.offset) from error
         except LeaseLostError:
             # If the upload was terminated meanwhile, this says so.
             await self._storage.load(ingest.row.id, ingest.row.owner)
             raise
+
+    async def _rewind(self, upload: Upload, error: TailMissingError) -> Upload:
+        """Go back to the last committed part. Only what the tail held has to be sent again, if the client can."""
+        try:
+            rewound = replace(upload, offset=upload.parts_end, tail=None, lease=None)
+            rewound = await self._storage.repository.commit(upload, rewound)
+        except StaleUploadError:
+            raise error from None
+        logger.warning("%s; the upload was rewound from %d to %d", error, upload.offset, rewound.offset)
+        return rewound
 
     async def _fail(self, upload: Upload, error: TailMissingError) -> None:
         """Acknowledged bytes are lost for good: say so to everybody. The reaper removes what is left of the upload."""
@@ -173,10 +192,11 @@ class Appender:
 
     async def _check(self, upload: Upload, command: AppendBytes) -> None:
         """Raise what stands in the way of this append, the lease aside."""
+        if upload.offset == command.offset:
+            _check_length(upload, command)
+            upload = await self.check_tail(upload)
         if upload.offset != command.offset:
             raise OffsetMismatchError(upload.id, expected=upload.offset, given=command.offset)
-        _check_length(upload, command)
-        await self.check_tail(upload)
 
     def _most(self, upload: Upload) -> int:
         """How long an upload may become whose length was not known when its parts were planned."""

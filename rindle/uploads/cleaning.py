@@ -46,7 +46,7 @@ async def tidy_if_needed(storage: Storage, upload: Upload) -> Upload:
 async def _remove_multiparts(storage: Storage, upload: Upload) -> None:
     store = storage.store
     if store.capabilities.list_multiparts:
-        async for multipart in store.list_multiparts(storage.prefix(upload)):
+        async for multipart in store.list_multiparts(storage.object_prefix(upload)):
             await store.abort_multipart(multipart.ref)
     elif upload.multipart is not None:
         await store.abort_multipart(upload.multipart)
@@ -54,6 +54,7 @@ async def _remove_multiparts(storage: Storage, upload: Upload) -> None:
 
 async def _remove_objects(storage: Storage, upload: Upload, *, keep: str | None) -> None:
     store = storage.store
-    async for meta in store.list(storage.prefix(upload)):
-        if meta.key != keep:
-            await store.delete(meta.key)
+    for prefix in (storage.object_prefix(upload), storage.tail_prefix(upload)):
+        async for meta in store.list(prefix):
+            if meta.key != keep:
+                await store.delete(meta.key)

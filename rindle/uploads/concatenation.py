@@ -16,7 +16,6 @@ from rindle.objectstore.errors import InvalidRangeError, MultipartNotFoundError,
 from rindle.objectstore.payload import JoinedPayload, Payload
 from rindle.objectstore.types import ByteRange, GetOptions, PartMeta, PutOptions
 from rindle.uploads.errors import LeaseLostError, StaleUploadError, UploadGoneError
-from rindle.uploads.keys import new_key
 from rindle.uploads.model import EventType, Part, Upload, UploadState
 from rindle.uploads.planner import Segment, plan_joining
 from rindle.uploads.storage import Storage
@@ -59,7 +58,7 @@ async def join(storage: Storage, row: Upload) -> Upload:
 
 
 async def _put_whole(storage: Storage, row: Upload, sources: Sequence[Upload]) -> Upload:
-    key = new_key(storage.key_root, row.id)
+    key = storage.new_key(row)
     whole = [Segment(number, 0, source.offset) for number, source in enumerate(sources) if source.offset]
     options = PutOptions(attributes=storage.attributes(row.id))
     try:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
+from datetime import timedelta
 from typing import Any
 
 from rindle.errors import RindleError
@@ -40,6 +41,7 @@ from rindle.uploads.model import EXPIRED, EventType, Upload, UploadState
 from rindle.uploads.options import DEFAULT_OPTIONS, EngineOptions
 from rindle.uploads.planner import plan_part_size
 from rindle.uploads.ports import NewUpload, UploadRepository
+from rindle.uploads.spilling import spill_idle
 from rindle.uploads.storage import Storage
 from rindle.uploads.tail import Tails
 from rindle.uploads.tasks import Tasks
@@ -75,6 +77,7 @@ class UploadEngine:
             budget=MemoryBudget(options.memory_budget),
             key_root=options.key_root,
             parts_in_flight=options.parts_in_flight,
+            tails_in_store=options.tails_in_store,
         )
         self._leases = Leases(repository, tails.node, options.leases)
         self._tasks = Tasks()
@@ -163,9 +166,7 @@ class UploadEngine:
             return await self._finisher.finish(upload, within=self.options.inspection_timeout)
         if upload.state is UploadState.CONCATENATING:
             self._finisher.start(upload)
-        if upload.state is UploadState.ACTIVE:
-            await self._appender.check_tail(upload)
-        return upload
+        return await self._appender.check_tail(upload) if upload.state is UploadState.ACTIVE else upload
 
     async def append(self, command: AppendBytes, body: BodyReader) -> Upload:
         """Take a body at the upload's offset; the upload that is returned says the new one.
@@ -215,18 +216,30 @@ class UploadEngine:
             return await self._see_through(tidy(self._storage, upload))
         return await self._finisher.finish(upload, within=None)
 
+    async def spill(self) -> int:
+        """Move the tails that nobody has touched for a while from this node's disk into the store; how many."""
+        idle_for = self.options.spill_after
+        return 0 if idle_for is None else await spill_idle(self._storage, idle_for)
+
     def drain(self) -> None:
         """Take no more bytes: bodies end at once, what arrived is kept, new ones are refused. Reading goes on."""
         self._draining = True
         self._leases.stop_all(DrainingError(None))
 
     async def aclose(self) -> None:
-        """Drain, wait for running work within the grace, and stop."""
+        """Drain, wait for running work within the grace, spill what tails lie on this node's disk, and stop."""
         self.drain()
+        deadline = asyncio.get_running_loop().time() + self.options.shutdown_grace.total_seconds()
         late = await self._tasks.join(self.options.shutdown_grace)
         if late:
             logger.error("%d requests were cut off at shutdown; what they acknowledged is kept", late)
         await self._leases.aclose()
+        if self.options.spill_after is not None:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await spill_idle(self._storage, timedelta(0))
+            except (TimeoutError, RindleError) as error:
+                logger.warning("not all tails were spilled at shutdown, the rest waits on this node's disk: %r", error)
 
     # Checks
 

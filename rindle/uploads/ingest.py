@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 from rindle.errors import RindleError
-from rindle.objectstore.errors import ObjectStoreError
+from rindle.objectstore.errors import NotFoundError, ObjectStoreError
 from rindle.objectstore.types import MultipartRef, PutOptions
 from rindle.uploads.body import BodyReader
 from rindle.uploads.buffer import PartBuffer
@@ -24,9 +25,9 @@ from rindle.uploads.errors import (
     MaxSizeExceededError,
     RepositoryError,
     StaleUploadError,
+    TailMissingError,
     UploadError,
 )
-from rindle.uploads.keys import new_key
 from rindle.uploads.model import EventType, Part, Tail, Upload, UploadState
 from rindle.uploads.storage import Storage
 
@@ -86,10 +87,24 @@ class Ingest:
 
     async def _begin(self) -> None:
         tail = self.row.tail
-        if tail is not None:
+        if tail is not None and tail.in_store:
+            await self._fetch(tail)
+        elif tail is not None:
             file = await self._storage.tails.resume(self.row.id, tail, clean=self._clean)
             self._buffer.begin_with(file, tail.crc64nvme)
         self._body.limit(self._most - self.row.offset)
+
+    async def _fetch(self, tail: Tail) -> None:
+        try:
+            found = await self._storage.store.get(tail.name)
+        except NotFoundError as error:
+            raise TailMissingError(self.row.id, reason="missing", node=tail.node, final=True) from error
+        async with found:
+            async for chunk in found:
+                await self._buffer.add(chunk)
+        if self._buffer.size != tail.length or self._buffer.crc64nvme != tail.crc64nvme:
+            reason: Literal["short", "corrupt"] = "short" if self._buffer.size < tail.length else "corrupt"
+            raise TailMissingError(self.row.id, reason=reason, node=tail.node, final=True)
 
     async def _receive(self) -> None:
         while (chunk := await self._body.read()) is not None:
@@ -173,26 +188,42 @@ class Ingest:
             await self._put_last_part(self._multipart)
 
     async def _keep_tail(self) -> None:
-        tail = None
-        file = await self._buffer.flush() if self._buffer.size else None
-        if file is not None:
-            await file.sync()
-            tail = Tail(
-                name=file.name,
-                node=self._storage.tails.node.id,
-                length=self._buffer.size,
-                crc64nvme=self._buffer.crc64nvme,
-            )
-        after = replace(self._with_parts(self._held), offset=self._position, tail=tail, lease=None)
-        await self._commit(after, parts=self._held)
-        if file is not None:
-            self._open.remove(self._buffer)  # the row names its file: whatever fails from here on, it stays
-            await file.settle()
+        after = replace(self._with_parts(self._held), offset=self._position, lease=None)
+        if not self._buffer.size:
+            await self._commit(replace(after, tail=None), parts=self._held)
+        elif after.tail is not None and after.tail.in_store and self._position == self.row.offset:
+            await self._commit(after)
+        elif self._storage.tails_in_store:
+            await self._keep_tail_in_store(after)
+        else:
+            await self._keep_tail_on_disk(after)
         await self._drop(*self._open)
+
+    async def _keep_tail_on_disk(self, after: Upload) -> None:
+        file = await self._buffer.flush()
+        await file.sync()
+        tail = Tail(
+            name=file.name,
+            node=self._storage.tails.node.id,
+            length=self._buffer.size,
+            crc64nvme=self._buffer.crc64nvme,
+        )
+        await self._commit(replace(after, tail=tail), parts=self._held)
+        self._open.remove(self._buffer)  # the row names its file: whatever fails from here on, it stays
+        await file.settle()
+
+    async def _keep_tail_in_store(self, after: Upload) -> None:
+        tail = await self._storage.put_tail(self.row, self._buffer)
+        try:
+            # Untidy: if this process dies before it removes a tail that was replaced, the end of the upload does.
+            await self._commit(replace(after, tail=tail, untidy=True), parts=self._held)
+        except LeaseLostError:
+            await self._storage.drop_tail(tail)
+            raise
 
     async def _put_object(self) -> None:
         store = self._storage.store
-        key = new_key(self._storage.key_root, self.row.id)
+        key = self._storage.new_key(self.row)
         options = PutOptions(attributes=self._storage.attributes(self.row.id))
         result = await store.put(key, self._buffer.payload(), options)
         after = replace(
@@ -234,11 +265,14 @@ class Ingest:
         )
 
     async def _commit(self, after: Upload, *, parts: Sequence[Part] = (), events: Sequence[EventType] = ()) -> None:
+        before = self.row.tail
         try:
             self.row = await self._storage.repository.commit(self.row, after, parts=parts, events=events)
         except StaleUploadError as error:
             raise LeaseLostError(self.row.id) from error
         self.parts += parts
+        if before is not None and before.in_store and self.row.tail != before:
+            await self._storage.drop_tail(before)
 
     def _new_buffer(self) -> PartBuffer:
         buffer = PartBuffer(self.row.id, self._storage.tails, self._storage.budget)

@@ -35,17 +35,27 @@ EXPIRED = "expired"
 GONE = frozenset({UploadState.ABORTING, UploadState.ABORTED, UploadState.FAILED})
 
 
+IN_STORE = "store"
+"""Stands for a node where the tail lies in the object store, so that every node has it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tail:
     """Acknowledged bytes at the end of an upload that are too few for a part.
 
-    They lie on the disk of ``node`` in the file ``name``; the file may be longer, its first ``length`` bytes count.
+    They lie on the disk of ``node`` in the file ``name``; the file may be longer, its first ``length`` bytes count. Or
+    ``node`` is :data:`IN_STORE`, and ``name`` the key of an object.
     """
 
     name: str
     node: str
     length: int
     crc64nvme: int
+
+    @property
+    def in_store(self) -> bool:
+        """Whether it was spilled: every node can go on from it."""
+        return self.node == IN_STORE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,11 @@ class EngineOptions:
     ``max_size``: of one upload. ``part_size``: the least, it grows with the length. ``deferred_size``: what an upload
     whose length comes later is planned for. ``memory_budget``: bytes of all bodies of this process that may lie in
     memory. ``completion_timeout``: how long a request waits for its object to be assembled. ``shutdown_grace``: how
-    long a shutdown waits for running requests to keep what they have. ``terminate_complete``: whether a client may
-    remove an upload that is complete.
+    long a shutdown waits for running requests to keep what they have, and for tails to be spilled.
+    ``terminate_complete``: whether a client may remove an upload that is complete. ``tails_in_store``: keep tails in
+    the store before they are acknowledged. ``spill_after``: move tails from the disk to the store that nobody has
+    touched for so long, and all of them at a shutdown; None: never. ``rewind``: when a tail is lost for good, go back
+    to the last committed part instead of giving the upload up.
     """
 
     max_size: int = 5 * TIB
@@ -32,6 +35,9 @@ class EngineOptions:
     inspection_timeout: timedelta = timedelta(seconds=2)
     shutdown_grace: timedelta = timedelta(seconds=20)
     terminate_complete: bool = False
+    tails_in_store: bool = False
+    spill_after: timedelta | None = timedelta(minutes=1)
+    rewind: bool = False
     pace: BodyPace = field(default_factory=BodyPace)
     leases: LeaseOptions = field(default_factory=LeaseOptions)
 

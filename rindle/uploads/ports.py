@@ -32,8 +32,8 @@ class Claim:
 
     ``body_length`` is None when the request does not say how much it brings. ``length`` is what this request declares
     for an upload that deferred it: the upload's own, if it has one, must be the same; the claim does not set it.
-    ``node``: the tail, if there is one, must be there. ``take_over`` names the token of a dead or unwilling holder;
-    without it the lease must be free.
+    ``node``: the tail, if there is one, must be there or in the store. ``take_over`` names the token of a dead or
+    unwilling holder; without it the lease must be free.
     """
 
     upload_id: str

@@ -1,14 +1,17 @@
 """Where bytes and rows go: what every step of an upload works with."""
 
+import contextlib
 from dataclasses import dataclass
 
 from rindle.objectstore.base import MultipartStore
-from rindle.objectstore.types import NO_ATTRIBUTES, Attributes, MultipartOptions, MultipartRef
+from rindle.objectstore.errors import ObjectStoreError
+from rindle.objectstore.types import NO_ATTRIBUTES, Attributes, MultipartOptions, MultipartRef, PutOptions
 from rindle.uploads.budget import MemoryBudget
+from rindle.uploads.buffer import PartBuffer
 from rindle.uploads.errors import UploadGoneError, UploadNotFoundError
 from rindle.uploads.ids import is_upload_id
-from rindle.uploads.keys import new_key, upload_prefix
-from rindle.uploads.model import Upload
+from rindle.uploads.keys import new_key, tail_prefix, upload_prefix
+from rindle.uploads.model import IN_STORE, Tail, Upload
 from rindle.uploads.ports import UploadRepository
 from rindle.uploads.tail import Tails
 
@@ -19,7 +22,8 @@ MARKER = "rindle-upload"
 class Storage:
     """Store, rows, tails and memory of one engine.
 
-    ``key_root`` is the prefix of all keys; ``parts_in_flight`` counts per append.
+    ``key_root`` is the prefix of all keys; ``parts_in_flight`` counts per append; ``tails_in_store``: no tail is
+    acknowledged that lies on this node's disk only.
     """
 
     store: MultipartStore
@@ -28,6 +32,7 @@ class Storage:
     budget: MemoryBudget
     key_root: str
     parts_in_flight: int
+    tails_in_store: bool
 
     def attributes(self, upload_id: str) -> Attributes:
         """The mark by which an object is known as this upload's."""
@@ -38,11 +43,30 @@ class Storage:
     async def create_multipart(self, upload: Upload, *, part_size: int | None) -> MultipartRef:
         """A new multipart under a key of its own."""
         options = MultipartOptions(part_size=part_size, attributes=self.attributes(upload.id))
-        return await self.store.create_multipart(new_key(self.key_root, upload.id), options)
+        return await self.store.create_multipart(self.new_key(upload), options)
 
-    def prefix(self, upload: Upload) -> str:
-        """What every key of this upload starts with."""
+    async def put_tail(self, upload: Upload, buffer: PartBuffer) -> Tail:
+        """Bring a tail into the store, under a key of its own. The caller's commit names it, or it goes again."""
+        key = new_key(self.tail_prefix(upload))
+        await self.store.put(key, buffer.payload(), PutOptions(attributes=self.attributes(upload.id)))
+        return Tail(name=key, node=IN_STORE, length=buffer.size, crc64nvme=buffer.crc64nvme)
+
+    async def drop_tail(self, tail: Tail) -> None:
+        """Remove a tail from the store that no row names. If that fails, it goes when the upload ends."""
+        with contextlib.suppress(ObjectStoreError):
+            await self.store.delete(tail.name)
+
+    def new_key(self, upload: Upload) -> str:
+        """Where the object of this upload may stand; another one for each attempt."""
+        return new_key(self.object_prefix(upload))
+
+    def object_prefix(self, upload: Upload) -> str:
+        """What the key of every object and multipart of this upload starts with."""
         return upload_prefix(self.key_root, upload.id)
+
+    def tail_prefix(self, upload: Upload) -> str:
+        """What the key of every tail of this upload that was spilled starts with."""
+        return tail_prefix(self.key_root, upload.id)
 
     async def load(self, upload_id: str, owner: str) -> Upload:
         """The row, if this owner may know of it and it is not gone. UploadNotFoundError, UploadGoneError."""

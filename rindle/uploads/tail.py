@@ -14,9 +14,11 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
+from rindle.clock import utc_now
 from rindle.objectstore.disk import DiskExecutor, OpenFile, sync_directory
 from rindle.objectstore.errors import StoreFullError, StoreUnavailableError
 from rindle.objectstore.payload import FilePayload, crc64nvme
@@ -154,6 +156,11 @@ class Tails:
         """Remove a tail that no row names any more; harmless when it is gone."""
         await self._disk.run(_unlink, tail_path(self.node.root, name))
 
+    async def find_idle(self, idle_for: timedelta) -> list[tuple[str, str]]:
+        """Upload ids and names of the tails that were last written to so long ago."""
+        with _translated():
+            return await self._disk.run(_list_idle, self._folder, (utc_now() - idle_for).timestamp())
+
     async def sweep(self, repository: UploadRepository) -> int:
         """Remove the files that no living process holds and no row names; how many there were."""
         removed = 0
@@ -232,6 +239,20 @@ def _verify(file: OpenFile, tail: Tail) -> Fault | None:
 
 def _list_names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+
+
+def _list_idle(folder: Path, before: float) -> list[tuple[str, str]]:
+    idle = []
+    for name in _list_names(folder):
+        with contextlib.suppress(FileNotFoundError):
+            if (folder / name).lstat().st_mtime <= before:
+                idle.append((_upload_of(name), name))
+    return idle
+
+
+def _upload_of(name: str) -> str:
+    encoded = name.partition(".")[0]
+    return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
 
 
 def _remove_all(files: Sequence[OpenFile]) -> int:

@@ -9,8 +9,10 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -63,6 +65,20 @@ async def several_requests(process: Process, ledger: Ledger) -> None:
     ledger.tell(await process.append(upload.id, upload.offset, CONTENT[upload.offset :]))
 
 
+async def tails_in_store(process: Process, ledger: Ledger) -> None:
+    """Acknowledged only once they are in the store."""
+    await several_requests(process, ledger)
+
+
+async def spilled(process: Process, ledger: Ledger) -> None:
+    """Moved from the disk into the store, twice, and at the end of the process."""
+    upload = await create(process, ledger, CONTENT)
+    for end in (1000, PART + 500):
+        upload = ledger.tell(await process.append(upload.id, upload.offset, CONTENT[upload.offset : end]))
+        await process.engine.spill()
+    ledger.tell(await process.append(upload.id, upload.offset, CONTENT[upload.offset : PART + 900]))
+
+
 async def one_request(process: Process, ledger: Ledger) -> None:
     upload = await create(process, ledger, CONTENT)
     ledger.tell(await process.append(upload.id, 0, CONTENT))
@@ -106,7 +122,21 @@ async def concatenated(process: Process, ledger: Ledger) -> None:
     ledger.tell(upload)
 
 
-SCENARIOS: list[Scenario] = [several_requests, one_request, small, empty, with_checksums, terminated, concatenated]
+SCENARIOS: list[Scenario] = [
+    several_requests,
+    tails_in_store,
+    spilled,
+    one_request,
+    small,
+    empty,
+    with_checksums,
+    terminated,
+    concatenated,
+]
+OPTIONS: dict[Scenario, dict[str, Any]] = {
+    tails_in_store: {"tails_in_store": True},
+    spilled: {"spill_after": timedelta(0)},
+}
 FAULTS = ["fails before", "fails after", "dies before", "dies after"]
 
 
@@ -168,7 +198,7 @@ async def test_whatever_step_fails_or_is_the_last_nothing_acknowledged_is_lost_o
 
 async def run(world: World, scenario: Scenario, steps: Steps) -> Ledger:
     ledger = Ledger()
-    async with world.process(steps) as process:
+    async with world.process(steps, **OPTIONS.get(scenario, {})) as process:
         try:
             await scenario(process, ledger)
         except (RindleError, ProcessDied):
