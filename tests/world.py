@@ -29,6 +29,7 @@ from rindle.uploads.model import Upload
 from rindle.uploads.node import NodeIdentity
 from rindle.uploads.options import EngineOptions
 from rindle.uploads.ports import UploadRepository
+from rindle.uploads.spilling import spill_idle
 from rindle.uploads.tail import Tails
 
 OWNER = "someone"
@@ -114,6 +115,10 @@ class Process:
     tails: Tails
     steps: Steps
 
+    async def spill_all(self) -> int:
+        """As a process does that is about to end."""
+        return await spill_idle(self.engine._storage, timedelta(0))
+
     async def append(
         self,
         upload_id: str,
@@ -151,11 +156,13 @@ class World:
         self.database = Database(database_url)
 
     @asynccontextmanager
-    async def process(self, steps: Steps | None = None, **options: Any) -> AsyncIterator[Process]:
-        """A process; when its steps are dead, it leaves like one that was killed."""
+    async def process(
+        self, steps: Steps | None = None, *, node_folder: Path | None = None, **options: Any
+    ) -> AsyncIterator[Process]:
+        """A process, on another node if that is said; when its steps are dead, it leaves like one that was killed."""
         steps = steps or Steps()
         before = asyncio.all_tasks()
-        node = NodeIdentity(self.folder)
+        node = NodeIdentity(node_folder or self.folder)
         disk = DiskExecutor("tails", threads=2)
         database = Database(self.database_url)
         repository = SqlUploadRepository(database, lease_ttl=timedelta(seconds=30), expires_in=timedelta(hours=1))
@@ -173,7 +180,7 @@ class World:
                 with contextlib.suppress(ProcessDied):
                     await engine.aclose()
             if steps.dead:
-                await _bury(asyncio.all_tasks() - before)
+                await _bury(asyncio.all_tasks() - before - {asyncio.current_task()})
             node.close()
             await disk.aclose()
             await database.aclose()
@@ -184,13 +191,16 @@ class World:
 
     async def expire_everything(self) -> None:
         """As if a long time had passed: uploads are past their time, leases have run out."""
-        past = "2000-01-01T00:00:00.000Z"
-        await self.database.write(
-            text("UPDATE rindle_uploads SET expires_at = :past WHERE expires_at IS NOT NULL"), {"past": past}
-        )
-        await self.database.write(
-            text("UPDATE rindle_uploads SET lease_until = :past WHERE lease_until IS NOT NULL"), {"past": past}
-        )
+        await self._set_past("expires_at")
+        await self.end_leases()
+
+    async def end_leases(self) -> None:
+        """As if some time had passed: leases have run out."""
+        await self._set_past("lease_until")
+
+    async def _set_past(self, column: str) -> None:
+        statement = text(f"UPDATE rindle_uploads SET {column} = :past WHERE {column} IS NOT NULL")
+        await self.database.write(statement, {"past": "2000-01-01T00:00:00.000Z"})
 
     async def count_events(self, upload_id: str, kind: str) -> int:
         statement = text("SELECT count(*) AS n FROM rindle_outbox WHERE upload_id = :id AND type = :kind")

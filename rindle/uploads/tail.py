@@ -162,12 +162,17 @@ class Tails:
             return await self._disk.run(_list_idle, self._folder, (utc_now() - idle_for).timestamp())
 
     async def sweep(self, repository: UploadRepository) -> int:
-        """Remove the files that no living process holds and no row names; how many there were."""
+        """Remove the files that no living process holds and no row names; how many there were.
+
+        StoreUnavailableError if the folder cannot be read.
+        """
         removed = 0
-        names = await self._disk.run(_list_names, self._folder)
+        with _translated():
+            names = await self._disk.run(_list_names, self._folder)
         for start in range(0, len(names), _SWEEP_BATCH):
             # Locked first, looked up second: whoever is about to name a file in a row still holds its lock.
-            files = await self._disk.run(self._lock_all, names[start : start + _SWEEP_BATCH])
+            with _translated():
+                files = await self._disk.run(self._lock_all, names[start : start + _SWEEP_BATCH])
             named = set(await repository.find_tail_names(self.node.id, list(files))) if files else set()
             unnamed = [file for name, file in files.items() if name not in named]
             removed += await self._disk.run(_remove_all, unnamed)
