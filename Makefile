@@ -6,7 +6,7 @@
 # Another Python: make PYTHON=/usr/bin/python3.13 test
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-long lint types layers docs clean
+.PHONY: help serve test test-long chaos lint types layers docs clean
 
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
@@ -16,7 +16,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 help:
-	@echo 'make serve | test | test-long | lint | types | layers | docs | clean   (ARGS=... goes to serve and test)'
+	@echo 'make serve | test | test-long | chaos | lint | types | layers | docs | clean   (ARGS=... goes to serve and test)'
 
 serve: $(INSTALLED)
 	@$(BIN)/rindle serve $(ARGS)
@@ -26,6 +26,9 @@ test: $(INSTALLED)
 
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto -m long $(ARGS)
+
+chaos: $(INSTALLED)
+	$(BIN)/python -m pytest -m chaos $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -84,6 +84,10 @@ class Server:
             host, port, path = await ready
         self.host, self.port, self.path = host, int(port), path
 
+    @property
+    def alive(self) -> bool:
+        return self._process is not None
+
     async def wait_for_output(self, text: str) -> None:
         """Return when the server has said this, in any of its lives."""
         await eventually(lambda: text in self.output, f"the server says {text!r}")
