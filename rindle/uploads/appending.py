@@ -123,7 +123,7 @@ class Appender:
 
     async def _fail(self, upload: Upload, error: TailMissingError) -> None:
         """Acknowledged bytes are lost for good: say so to everybody. The reaper removes what is left of the upload."""
-        logger.error("%s; the upload cannot go on. Check the disk that holds this node's tails.", error)
+        logger.error("the upload cannot go on: %s", error)
         try:
             failing = upload.ending(f"{error.code}:{error.reason}")
             await self._storage.repository.commit(upload, failing, events=[EventType.FAILED])

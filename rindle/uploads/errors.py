@@ -123,6 +123,14 @@ class ConcatenationError(UploadError):
     public_message = "These uploads cannot be joined."
 
 
+_MENDS = {
+    "elsewhere": "Operator: send an upload's requests to one node; a node that is stopped leaves its tails to all.",
+    "missing": "Operator: see whether somebody removed files from the owner's folder for tails.",
+    "short": "Operator: see whether the owner's disk lost writes, or its folder for tails was restored from a backup.",
+    "corrupt": "Operator: see whether the owner's disk is damaged.",
+}
+
+
 class TailMissingError(UploadError):
     """Acknowledged bytes that should be on a node's disk are not.
 
@@ -132,7 +140,7 @@ class TailMissingError(UploadError):
 
     code = "tus_tail_missing"
     public_message = "The last acknowledged bytes of this upload are on another node (try again), or lost (410)."
-    log_level: ClassVar[int] = logging.ERROR
+    log_level: ClassVar[int] = logging.WARNING
 
     def __init__(
         self,
@@ -147,7 +155,7 @@ class TailMissingError(UploadError):
             if final
             else "The last acknowledged bytes of this upload are on another node. Try again shortly."
         )
-        super().__init__(upload_id, message, detail=f"(tail {reason}, owned by node {node})")
+        super().__init__(upload_id, message, detail=f"[tail {reason}, owner {node}] {_MENDS[reason]}")
         self.reason = reason
         self.node = node
         self.final = final

@@ -208,7 +208,7 @@ async def test_a_spilled_tail_that_is_lost_is_told(
         await server.parts.store.put(key, left)
     refused = await server.client.patch(upload, 5, b"more")
     assert (refused.status, refused.code) == (410, "tus_tail_missing")
-    assert f"tail {reason}" in caplog.text
+    assert f"[tail {reason}, owner store] Operator: " in caplog.text
     await server.parts.reaper.run_once()
     assert (await server.find(upload)).state is UploadState.FAILED
     assert await keys(server) == []

@@ -79,7 +79,9 @@ async def test_what_lies_past_the_acknowledged_length_does_not_count(server: Run
 
 
 @pytest.mark.invariant("I2", "I14")
-async def test_a_tail_on_another_node_is_waited_for_until_that_node_is_given_up(server: RunningServer) -> None:
+async def test_a_tail_on_another_node_is_waited_for_until_that_node_is_given_up(
+    server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
     upload = await server.client.create(10, body=b"hello")
     await server.parts.repository.beat("another", "another")
     await server.change_row(upload, "tail_node = 'another'")
@@ -91,6 +93,7 @@ async def test_a_tail_on_another_node_is_waited_for_until_that_node_is_given_up(
     assert found.headers["retry-after"]
     assert patched.headers["retry-after"]
     assert await server.state() == before
+    assert "[tail elsewhere, owner another] Operator: " in caplog.text
     now = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
     await server.parts.database.write(text(f"UPDATE {nodes.name} SET retired_at = {now} WHERE id = 'another'"))
     for response in (await server.client.head(upload), await server.client.patch(upload, 5, b"world")):
