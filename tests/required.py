@@ -1,4 +1,4 @@
-"""Parts of a machine that some tests need and it may lack: PostgreSQL, Node.js, curl, the right to mount."""
+"""Parts of a machine that some tests need and it may lack: PostgreSQL, nginx, HAProxy, Node.js, curl..."""
 
 import os
 from typing import NoReturn
