@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from tests.http import Client
@@ -147,12 +147,11 @@ class Server:
 @asynccontextmanager
 async def running(*servers: Server) -> AsyncIterator[None]:
     """Start servers, and leave none behind."""
-    try:
+    async with AsyncExitStack() as stack:
+        for server in servers:
+            stack.push_async_callback(server.aclose)
         await asyncio.gather(*(server.start() for server in servers))
         yield
-    finally:
-        for server in servers:
-            await server.aclose()
 
 
 async def eventually(condition: Callable[[], bool], meaning: str) -> None:
