@@ -1,0 +1,95 @@
+"""A payload as the body of a request: neither joined nor copied, and sent again from its start on a retry."""
+
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload as HttpPayload
+from typing_extensions import override
+
+from rindle.objectstore.payload import Payload, PayloadCheck, batches, crc64nvme
+
+_STEP = 1 << 18  # what is sent before others get their turn in the event loop
+
+
+class RequestBody(HttpPayload):
+    """What the SDK takes for a file that it can rewind, and aiohttp for a body that writes itself.
+
+    The last bytes are not sent before the payload has proved to be as long as it said, and, with ``digest``, to have
+    the CRC-64/NVME that it said: a request that is cut short writes nothing. ``failed`` gets what the payload raises,
+    which the SDK would take for a broken connection and try again.
+    """
+
+    def __init__(self, payload: Payload, *, store: str, key: str, digest: bool) -> None:
+        super().__init__(payload)
+        self._size = payload.size
+        self.failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self._payload = payload
+        self._store = store
+        self._key = key
+        self._digest = digest
+
+    def __len__(self) -> int:
+        return self._payload.size
+
+    def tell(self) -> int:
+        """Where a file would be: every sending starts at the beginning."""
+        return 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:  # noqa: ARG002 - a file's signature
+        """Rewind, which needs no doing."""
+        return 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Nobody reads it: the SDK only looks whether this is there, to know a file by it."""
+        raise NotImplementedError
+
+    @override
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        raise NotImplementedError
+
+    @override
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await self.write_with_length(writer, None)
+
+    @override
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        async with aclosing(self.checked()) as steps:
+            async for chunks in steps:
+                for chunk in chunks:
+                    await writer.write(chunk)
+                await asyncio.sleep(0)
+
+    async def checked(self) -> AsyncGenerator[Sequence[bytes], None]:
+        """The payload's chunks, in lists; the last of them when all are known to be right."""
+        check = PayloadCheck(self._payload, store=self._store, key=self._key, digest=self._digest)
+        try:
+            async with aclosing(batches(self._payload, _STEP)) as lists:
+                held: Sequence[bytes] = ()
+                async for chunks in lists:
+                    check.update(chunks)
+                    yield held
+                    held = chunks
+            check.finish()
+        except Exception as error:
+            if not self.failed.done():
+                self.failed.set_result(error)
+            raise
+        yield held
+
+
+async def checksum(payload: Payload, *, store: str, key: str) -> str:
+    """The CRC-64/NVME of a payload in S3's spelling; one that does not know its own is read for it."""
+    crc = payload.crc64nvme
+    if crc is None:
+        crc = 0
+        check = PayloadCheck(payload, store=store, key=key, digest=False)
+        async with aclosing(batches(payload)) as lists:
+            async for chunks in lists:
+                check.update(chunks)
+                for chunk in chunks:
+                    crc = crc64nvme(chunk, crc)
+        check.finish()
+    return b64encode(crc.to_bytes(8, "big")).decode()

@@ -1,0 +1,161 @@
+"""Servers that speak S3's API, each of its own kind of right, and buckets on them."""
+
+import asyncio
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rindle.objectstore.s3 import S3Options, S3Store
+from tests.required import missing
+
+ROOT = Path(__file__).parents[1]
+LOCALSTACK = ROOT / ".localstack" / "bin" / "python"
+SMALL_PART = 5000
+"""The least size of a part on moto, so that tests are quick. LocalStack has S3's own."""
+
+_PATIENCE = 60.0
+_RUNNING = re.compile(r"Running on (http://127\.0\.0\.1:\d+)")
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """One server; ``options`` say what it is like."""
+
+    endpoint: str
+    options: dict[str, Any]
+
+    async def new_bucket(self) -> str:
+        bucket = f"bucket-{secrets.token_hex(6)}"
+        await asyncio.to_thread(self._put, bucket)
+        return bucket
+
+    async def enable_versions(self, bucket: str) -> None:
+        body = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+        await asyncio.to_thread(self._put, f"{bucket}?versioning", body)
+
+    async def new_store(self, prefix: str = "", **options: Any) -> S3Store:
+        """A store on a new bucket; whoever asks for it closes it."""
+        bucket = await self.new_bucket()
+        chosen = {"endpoint": self.endpoint, "region": "us-east-1", **self.options, **options}
+        return S3Store(S3Options(bucket=bucket, prefix=prefix, **chosen))
+
+    def url(self, bucket: str, **parameters: str) -> str:
+        chosen = {"endpoint": self.endpoint, "region": "us-east-1", **parameters}
+        return f"s3://{bucket}?{'&'.join(f'{name}={value}' for name, value in chosen.items())}"
+
+    def _put(self, path: str, body: bytes = b"") -> None:
+        request = urllib.request.Request(f"{self.endpoint}/{path}", method="PUT", data=body)
+        with urllib.request.urlopen(request, timeout=_PATIENCE):
+            pass
+
+
+@pytest.fixture(scope="session", autouse=True)
+def aws_environment() -> Iterator[None]:
+    """Keys that test servers take; and nothing of what the developer has for AWS."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Quick and pure Python; lax about checksums, e_tags in conditions, and multiparts that are not there."""
+    log = tmp_path_factory.mktemp("moto") / "log"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    with _running(command, {"S3_UPLOAD_PART_MIN_SIZE": str(SMALL_PART)}, log) as process:
+        endpoint = _wait_for_endpoint(process, log)
+        yield S3Server(endpoint, {"min_part_size": SMALL_PART})
+
+
+@pytest.fixture(scope="session")
+def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Honours conditions on Put and Complete, checksums, sizes of parts; does not look at signatures."""
+    if not LOCALSTACK.exists():
+        missing("localstack", "there is no LocalStack: make .localstack")
+    folder = tmp_path_factory.mktemp("localstack")
+    port = _free_port()
+    variables = {
+        "HOME": str(folder),
+        "GATEWAY_LISTEN": f"127.0.0.1:{port}",
+        "SERVICES": "s3",
+        "STRICT_SERVICE_LOADING": "1",
+        "EAGER_SERVICE_LOADING": "1",
+        "DISABLE_EVENTS": "1",
+        "SKIP_SSL_CERT_DOWNLOAD": "1",
+        "SKIP_INFRA_DOWNLOADS": "1",
+        "FILESYSTEM_ROOT": str(folder / "fs"),
+    }
+    endpoint = f"http://127.0.0.1:{port}"
+    with _running([str(LOCALSTACK), "-m", "localstack.runtime.main"], variables, folder / "log") as process:
+        _wait_until_healthy(process, endpoint, folder / "log")
+        yield S3Server(endpoint, {})
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _running(command: list[str], variables: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | variables
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for_endpoint(process: subprocess.Popen[bytes], log: Path) -> str:
+    for _ in _moments(process, log):
+        if found := _RUNNING.search(log.read_text()):
+            return found[1]
+    raise AssertionError
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+    for _ in _moments(process, log):
+        try:
+            with urllib.request.urlopen(f"{endpoint}/_localstack/health", timeout=_PATIENCE):
+                return
+        except OSError:
+            continue
+
+
+def _moments(process: subprocess.Popen[bytes], log: Path) -> Iterator[None]:
+    """Times at which to look whether a server runs, which tells nobody."""
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end and process.poll() is None:
+        yield
+        time.sleep(0.05)
+    pytest.fail(f"the server did not start:\n{log.read_text()}", pytrace=False)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
