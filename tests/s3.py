@@ -32,7 +32,7 @@ _RUNNING = re.compile(r"Running on (http://127\.0\.0\.1:\d+)")
 
 @dataclass(frozen=True)
 class S3Server:
-    """One server; ``options`` say what it is like."""
+    """One server; ``options`` say what it is like, which a store would otherwise have to find out."""
 
     endpoint: str
     options: dict[str, Any]
@@ -83,7 +83,8 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
     with _running(command, {"S3_UPLOAD_PART_MIN_SIZE": str(SMALL_PART)}, log) as process:
         endpoint = _wait_for_endpoint(process, log)
-        yield S3Server(endpoint, {"min_part_size": SMALL_PART})
+        conditions = frozenset({"put", "update", "complete"})
+        yield S3Server(endpoint, {"min_part_size": SMALL_PART, "checksums": "none", "conditions": conditions})
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +108,8 @@ def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     endpoint = f"http://127.0.0.1:{port}"
     with _running([str(LOCALSTACK), "-m", "localstack.runtime.main"], variables, folder / "log") as process:
         _wait_until_healthy(process, endpoint, folder / "log")
-        yield S3Server(endpoint, {})
+        conditions = frozenset({"put", "update", "complete"})
+        yield S3Server(endpoint, {"checksums": "crc64nvme", "conditions": conditions})
     shutil.rmtree(folder, ignore_errors=True)
 
 

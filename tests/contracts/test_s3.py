@@ -10,12 +10,30 @@ from rindle.objectstore.s3 import S3Store
 from rindle.testing.objectstore import MultipartStoreContract
 from tests.s3 import S3Server
 
+_SLOW = "moto takes a quarter of a minute for so many objects"
+_GONE = "moto answers 500 about a multipart that is gone"
+LEFT_TO_LOCALSTACK = {
+    "test_thousands_of_keys_come_in_pages": _SLOW,
+    "test_delete_many_answers_for_each_key_in_order": _SLOW,
+    "test_new_tags_replace_the_old_ones_and_nothing_else": "moto answers 500 to an empty set of tags",
+    "test_a_completed_multipart_takes_no_more_parts": _GONE,
+    "test_an_aborted_multipart_is_gone": _GONE,
+    "test_a_multipart_that_never_was_is_gone_too": _GONE,
+    "test_a_multipart_belongs_to_its_key": _GONE,
+    "test_a_copy_of_what_is_not_there_is_refused": _GONE,
+}
+
 
 class TestMoto(MultipartStoreContract):
+    @pytest.fixture(autouse=True)
+    def leave_some_to_localstack(self, request: pytest.FixtureRequest) -> None:
+        reason = LEFT_TO_LOCALSTACK.get(request.function.__name__)
+        if reason is not None:
+            pytest.skip(f"{reason}; LocalStack proves it (make test-long)")
+
     @pytest.fixture
     async def store(self, moto: S3Server) -> AsyncIterator[MultipartStore]:
-        async with await moto.new_store("a prefix/é", checksums="none") as store:
-            await store.prepare()
+        async with await moto.new_store("a prefix/é") as store:
             self.options = store.options
             yield store
 
@@ -26,11 +44,9 @@ class TestMoto(MultipartStoreContract):
 
 @pytest.mark.long
 class TestLocalStack(MultipartStoreContract):
-    @pytest.fixture(params=["", "a prefix/é"])
+    @pytest.fixture(params=["", "a prefix/é"], ids=["whole bucket", "prefix"])
     async def store(self, localstack: S3Server, request: pytest.FixtureRequest) -> AsyncIterator[MultipartStore]:
         async with await localstack.new_store(request.param) as store:
-            await store.prepare()
-            assert store.checksums
             self.options = store.options
             yield store
 

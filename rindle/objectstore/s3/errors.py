@@ -95,7 +95,10 @@ _EXCEPTIONS: tuple[tuple[tuple[type[Exception], ...], type[ObjectStoreError]], .
         UnauthenticatedError,
     ),
     ((sdk.ConnectTimeoutError, sdk.ReadTimeoutError, TimeoutError), StoreTimeoutError),
-    ((sdk.HTTPClientError, sdk.IncompleteReadError, aiohttp.ClientError, OSError), StoreUnavailableError),
+    (
+        (sdk.ConnectionError, sdk.HTTPClientError, sdk.IncompleteReadError, aiohttp.ClientError, OSError),
+        StoreUnavailableError,
+    ),
 )
 _FOREIGN = (sdk.BotoCoreError, sdk.ClientError, aiohttp.ClientError, OSError)
 
@@ -140,14 +143,6 @@ def _code(error: BaseException | None) -> str:
 def code_of(error: ObjectStoreError) -> str:
     """The service's own code for an error, or ''."""
     return _code(error.__cause__)
-
-
-def was_repeated(error: ObjectStoreError) -> bool:
-    """Whether the call was sent more than once, so that this may be the answer to what an earlier one has done."""
-    if not isinstance(error.__cause__, sdk.ClientError):
-        return False
-    metadata: Mapping[str, Any] = error.__cause__.response.get("ResponseMetadata", {})
-    return bool(metadata.get("RetryAttempts", 0))
 
 
 _CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where a role gives them"

@@ -10,15 +10,18 @@ from rindle.objectstore.s3.errors import translated
 from rindle.objectstore.types import ByteRange, GetOptions, SuffixRange
 
 _READ_SIZE = 1 << 20
+_NOTHING: tuple[bytes, ...] = ()
 _ONE_E_TAG = re.compile(r'"?([^\s",*]+)"?')
 
 
 class Body(Protocol):
     """The SDK's streaming body, as far as it is needed."""
 
-    async def read(self, amt: int) -> bytes: ...
+    async def read(self, amt: int) -> bytes:
+        """At most so many bytes; none at the end."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Cut the connection."""
 
 
 class ObjectStream(AsyncIterator[bytes]):
@@ -43,7 +46,7 @@ class ObjectStream(AsyncIterator[bytes]):
 
 async def no_bytes() -> AsyncIterator[bytes]:
     """The body of an answer that has none."""
-    for chunk in ():
+    for chunk in _NOTHING:
         yield chunk
 
 

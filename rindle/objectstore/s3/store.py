@@ -29,9 +29,9 @@ from rindle.objectstore.errors import (
 from rindle.objectstore.ext import copy_in_parts
 from rindle.objectstore.keys import validate_key
 from rindle.objectstore.parts import check_assembly
-from rindle.objectstore.payload import Payload
+from rindle.objectstore.payload import BytesPayload, Payload
 from rindle.objectstore.s3.bucket import Answer, Bucket
-from rindle.objectstore.s3.errors import CONFLICT, STORE, code_of, error_of, was_repeated
+from rindle.objectstore.s3.errors import CONFLICT, STORE, code_of, error_of
 from rindle.objectstore.s3.options import ALL_CONDITIONS, Condition, S3Options
 from rindle.objectstore.s3.probe import check_listing, check_writing, find_checksums, find_conditions
 from rindle.objectstore.s3.reading import ObjectStream, condition_parameters, no_bytes, range_parameters
@@ -74,7 +74,8 @@ class S3Store(MultipartStore):
     """Objects in a bucket of S3, or of a service that speaks its API. Credentials come by the SDK's own ways.
 
     Until :meth:`prepare` has run, another service than AWS is believed to do only what the options say. Objects whose
-    keys are none here (``folder/``) are not listed. An object under 5 GiB is copied in one call, a larger one in parts.
+    keys are none here (``folder/``) are not listed. An object is copied in parts if it is larger than a part may be, or
+    where a copy that creates takes no condition.
     """
 
     name = STORE
@@ -97,10 +98,11 @@ class S3Store(MultipartStore):
         return self._bucket.checksums
 
     def _declare(self, conditions: frozenset[Condition]) -> None:
+        self._conditions = conditions
         self.capabilities = Capabilities(
             put_create="put" in conditions,
             put_update="update" in conditions,
-            copy_create="copy" in conditions,
+            copy_create="copy" in conditions or {"put", "complete"} <= conditions,
             complete_create="complete" in conditions,
             attributes=True,
             tags=True,
@@ -167,7 +169,7 @@ class S3Store(MultipartStore):
         try:
             return self._result(await self._bucket.send("put_object", key, payload, **parameters))
         except (NotFoundError, PreconditionFailedError) as error:
-            written = await self._find_written(key, writer, error)
+            written = await self._find_written(key, writer)
             if written is not None:
                 return written
             if options.mode == "create":
@@ -175,10 +177,8 @@ class S3Store(MultipartStore):
             msg = "the object is not the version to be replaced"
             raise PreconditionFailedError(msg, store=STORE, key=key) from error
 
-    async def _find_written(self, key: str, writer: str, error: ObjectStoreError) -> PutResult | None:
-        """What this writer has written, if a call was repeated because its answer was lost, and then met itself."""
-        if not was_repeated(error):
-            return None
+    async def _find_written(self, key: str, writer: str) -> PutResult | None:
+        """What this writer has written: a call is repeated if its answer is lost, and then meets what it has done."""
         try:
             found = await self._head_object(key, _ANY)
         except NotFoundError:
@@ -288,9 +288,16 @@ class S3Store(MultipartStore):
             if mode == "create":
                 raise _taken(target)
             return self._result(found)
-        if found["ContentLength"] > self.part_limits.max_size:
+        size = found["ContentLength"]
+        conditional = mode == "overwrite" or "copy" in self._conditions
+        # Where a copy takes no condition, the completion of a multipart does; but that has no part without bytes.
+        if size > self.part_limits.max_size or (size > 0 and not conditional):
             part_size = min(_COPY_SIZE, self.part_limits.max_size)
             return await copy_in_parts(self, source, target, part_size=part_size, mode=mode)
+        if not conditional:
+            tags = await self._get_tags(source)
+            options = PutOptions(mode="create", attributes=attributes_of(found), tags=tags)
+            return await self._put(target, BytesPayload(), options)
         if mode == "create":
             return await self._copy_to_create(source, target, found)
         kept = self._bucket.storage_parameters()
@@ -311,7 +318,7 @@ class S3Store(MultipartStore):
                 **self._bucket.storage_parameters(),
             )
         except PreconditionFailedError as error:
-            written = await self._find_written(target, writer, error)
+            written = await self._find_written(target, writer)
             if written is not None:
                 return written
             await self._require_unchanged(source, found, error)
@@ -411,27 +418,19 @@ class S3Store(MultipartStore):
                     **condition,
                 )
         except (MultipartNotFoundError, PreconditionFailedError) as error:
-            completed = await self._find_completed(ref, parts, error)
-            if completed is not None:
-                return completed
-            if isinstance(error, PreconditionFailedError):
+            if isinstance(error, PreconditionFailedError) and await self._is_unfinished(ref):
                 raise _taken(ref.key) from error
-            raise
+            return await self._find_completed(ref, parts, error)
         # Some services leave the e_tag out.
         return self._result(answer if answer.get("ETag") else await self._head_object(ref.key, _ANY))
 
-    async def _find_completed(
-        self, ref: MultipartRef, parts: Sequence[PartMeta], error: ObjectStoreError
-    ) -> PutResult | None:
-        """What this call has assembled, if it was repeated because its answer was lost. The parts' e_tags say it."""
-        if not was_repeated(error) or await self._is_unfinished(ref):
-            return None
-        try:
-            found = await self._head_object(ref.key, _ANY)
-        except NotFoundError:
-            found = {}
-        if unquoted(found.get("ETag")) == _assembled_e_tag(parts):
-            return self._result(found)
+    async def _find_completed(self, ref: MultipartRef, parts: Sequence[PartMeta], error: ObjectStoreError) -> PutResult:
+        """What was assembled of these parts before, by a call whose answer was lost. Their e_tags say it."""
+        expected = _assembled_e_tag(parts)
+        with suppress(NotFoundError):
+            found = self._result(await self._head_object(ref.key, _ANY))
+            if expected is not None and found.e_tag == expected:
+                return found
         msg = "the multipart is gone, and another object stands under its key, or none"
         raise MultipartNotFoundError(msg, store=STORE, key=ref.key) from error
 
