@@ -27,6 +27,7 @@ SMALL_PART = 5000
 """The least size of a part on moto, so that tests are quick. LocalStack has S3's own."""
 
 _PATIENCE = 60.0
+_XML = {"Content-Type": "application/xml"}
 _RUNNING = re.compile(r"Running on (http://127\.0\.0\.1:\d+)")
 
 
@@ -46,9 +47,15 @@ class S3Server:
         body = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
         await asyncio.to_thread(self._put, f"{bucket}?versioning", body)
 
+    async def put_object(self, bucket: str, name: str) -> None:
+        """As anybody may do it, whatever the name."""
+        await asyncio.to_thread(self._put, f"{bucket}/{name}")
+
     async def new_store(self, prefix: str = "", **options: Any) -> S3Store:
         """A store on a new bucket; whoever asks for it closes it."""
-        bucket = await self.new_bucket()
+        return self.store(await self.new_bucket(), prefix, **options)
+
+    def store(self, bucket: str, prefix: str = "", **options: Any) -> S3Store:
         chosen = {"endpoint": self.endpoint, "region": "us-east-1", **self.options, **options}
         return S3Store(S3Options(bucket=bucket, prefix=prefix, **chosen))
 
@@ -57,7 +64,7 @@ class S3Server:
         return f"s3://{bucket}?{'&'.join(f'{name}={value}' for name, value in chosen.items())}"
 
     def _put(self, path: str, body: bytes = b"") -> None:
-        request = urllib.request.Request(f"{self.endpoint}/{path}", method="PUT", data=body)
+        request = urllib.request.Request(f"{self.endpoint}/{path}", method="PUT", data=body, headers=_XML)
         with urllib.request.urlopen(request, timeout=_PATIENCE):
             pass
 

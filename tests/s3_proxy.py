@@ -40,12 +40,21 @@ class Fault:
 
 @dataclass
 class S3Proxy:
-    """``without``: headers that do not get through, as if the service did not know them."""
+    """``without``: headers that do not get through, as if the service did not know them. ``refused``: that it answers
+    501 to, in calls about ``refused_call``.
+
+    Requests about ``held`` wait for ``go_on``; ``after`` is told of each that the service has answered.
+    """
 
     target: str
     port: int = 0
     without: frozenset[str] = frozenset()
     rewrite: Callable[[Request, bytes], bytes] = lambda _, answer: answer
+    refused: frozenset[str] = frozenset()
+    refused_call: str = "PUT"
+    held: str | None = None
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    after: Callable[[Request], None] = lambda _: None
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     _server: asyncio.Server | None = None
@@ -91,6 +100,8 @@ class S3Proxy:
         method, target, _ = line.split(" ")
         headers = {name.lower(): value for name, _, value in (each.partition(": ") for each in lines)}
         fault = self._take(Request(method, target, headers, b""))
+        if Request(method, target, headers, b"").is_about(self.refused_call) and self.refused & headers.keys():
+            fault = Fault(self.refused_call, answer=(501, error_body("NotImplemented")))
         if "expect" in headers and (fault is None or fault.answer is None):
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         size = int(headers.get("content-length", 0))
@@ -108,7 +119,10 @@ class S3Proxy:
             writer.write(_answer(*fault.answer))
             await writer.drain()
             return
+        if self.held is not None and request.is_about(self.held):
+            await self.go_on.wait()
         answer = self.rewrite(request, await self._forward(request))
+        self.after(request)
         if fault is not None and fault.lose:
             writer.transport.abort()
             return

@@ -11,6 +11,7 @@ from rindle.objectstore.errors import (
     InvalidPartError,
     MultipartNotFoundError,
     NotFoundError,
+    NotModifiedError,
     ObjectStoreError,
     PermissionDeniedError,
     PreconditionFailedError,
@@ -24,7 +25,15 @@ from rindle.objectstore.errors import (
 from rindle.objectstore.ext import exists, read
 from rindle.objectstore.payload import BytesPayload, crc64nvme
 from rindle.objectstore.s3 import S3Store
-from rindle.objectstore.types import Attributes, MultipartRef, PartMeta, PutOptions, UpdateVersion
+from rindle.objectstore.types import (
+    Attributes,
+    ByteRange,
+    GetOptions,
+    MultipartRef,
+    PartMeta,
+    PutOptions,
+    UpdateVersion,
+)
 from tests.s3 import SMALL_PART, S3Server
 from tests.s3_proxy import Fault, Request, S3Proxy, error_body
 
@@ -321,8 +330,6 @@ async def test_a_part_without_an_e_tag_is_not_stored(store: S3Store, proxy: S3Pr
 
 
 async def test_a_service_that_knows_no_ranges_gives_no_wrong_bytes(store: S3Store, proxy: S3Proxy) -> None:
-    from rindle.objectstore.types import ByteRange, GetOptions
-
     await store.put("key", BODY)
     proxy.without = frozenset({"range"})
     with pytest.raises(StoreUnavailableError, match="other bytes"):
@@ -389,9 +396,6 @@ async def test_encryption_and_storage_class_go_with_every_write(moto: S3Server, 
 
 
 async def test_a_reader_that_has_the_object_costs_no_body(store: S3Store, proxy: S3Proxy) -> None:
-    from rindle.objectstore.errors import NotModifiedError
-    from rindle.objectstore.types import GetOptions
-
     before = await store.put("key", BODY)
     with pytest.raises(NotModifiedError):
         await store.get("key", GetOptions(if_none_match=before.e_tag))
