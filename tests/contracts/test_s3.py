@@ -44,7 +44,8 @@ class TestMoto(MultipartStoreContract):
 
 @pytest.mark.long
 class TestLocalStack(MultipartStoreContract):
-    @pytest.fixture(params=["", "a prefix/é"], ids=["whole bucket", "prefix"])
+    # Not a prefix that a URL encodes: LocalStack then compares what is encoded with what is not.
+    @pytest.fixture(params=["", "a/prefix"], ids=["whole bucket", "prefix"])
     async def store(self, localstack: S3Server, request: pytest.FixtureRequest) -> AsyncIterator[MultipartStore]:
         async with await localstack.new_store(request.param) as store:
             self.options = store.options

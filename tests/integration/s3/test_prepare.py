@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from rindle.objectstore.types import PutOptions, UpdateVersion
 from tests.s3 import S3Server
 from tests.s3_proxy import S3Proxy
 
-UNKNOWN = {"checksums": "auto", "conditions": None}
+UNKNOWN: dict[str, Any] = {"checksums": "auto", "conditions": None}
 
 
 async def names(store: S3Store) -> list[str]:
