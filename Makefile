@@ -6,7 +6,7 @@
 # Another Python: make PYTHON=/usr/bin/python3.13 test
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-long lint types layers docs clean
+.PHONY: help serve test test-long localstack lint types layers docs clean
 
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
@@ -16,7 +16,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 help:
-	@echo 'make serve | test | test-long | lint | types | layers | docs | clean   (ARGS=... goes to serve and test)'
+	@echo 'make serve | test | test-long | localstack | lint | types | layers | docs | clean   (ARGS=... goes to serve and test)'
 
 serve: $(INSTALLED)
 	@$(BIN)/rindle serve $(ARGS)
@@ -26,6 +26,15 @@ test: $(INSTALLED)
 
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto -m long $(ARGS)
+
+localstack: .localstack/installed
+
+# An S3 server for test-long. In an environment of its own, because it wants older versions of what others share with it.
+.localstack/installed:
+	"$(PYTHON)" -m venv .localstack
+	.localstack/bin/pip install --quiet --disable-pip-version-check \
+		'localstack-core[base-runtime]==4.9.2' 'cbor2<5.8' 'cryptography<47' 'pyopenssl<26' service_identity
+	@touch $@
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
@@ -41,7 +50,7 @@ docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf .venv build dist tests/clients/node_modules
+	rm -rf .venv .localstack build dist tests/clients/node_modules
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find rindle tests alembic -name __pycache__ -exec rm -rf {} +
 

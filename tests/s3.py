@@ -98,7 +98,7 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """Honours conditions on Put and Complete, checksums, sizes of parts; does not look at signatures."""
     if not LOCALSTACK.exists():
-        missing("localstack", "there is no LocalStack: make .localstack")
+        missing("localstack", "there is no LocalStack: make localstack")
     folder = tmp_path_factory.mktemp("localstack")
     port = _free_port()
     variables = {

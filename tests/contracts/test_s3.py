@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from typing_extensions import override
 
-from rindle.objectstore.base import MultipartStore
+from rindle.objectstore.base import MultipartStore, ObjectStore
 from rindle.objectstore.s3 import S3Store
 from rindle.testing.objectstore import MultipartStoreContract
 from tests.s3 import S3Server
@@ -50,6 +50,10 @@ class TestLocalStack(MultipartStoreContract):
         async with await localstack.new_store(request.param) as store:
             self.options = store.options
             yield store
+
+    @pytest.mark.skip(reason="LocalStack's token names the key that was next when it was given; moto proves it")
+    @override
+    async def test_what_is_put_between_two_pages_is_on_the_second(self, store: ObjectStore) -> None: ...
 
     @override
     def reopen(self, store: MultipartStore) -> MultipartStore:
