@@ -236,7 +236,7 @@ class S3Store(MultipartStore):
             return await self._bucket.call("head_object", key, **_version(options))
         except NotFoundError:
             # A bucket that is gone answers in the same way, and must not pass for an object that is not there.
-            await self._bucket.call("list_objects_v2", MaxKeys=1)
+            await self._bucket.call("list_objects_v2", Prefix=self._bucket.root, MaxKeys=1)
             raise
 
     @override
