@@ -14,12 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rindle.objectstore.s3 import S3Options, S3Store
 from tests.required import missing
+
+if TYPE_CHECKING:
+    from rindle.objectstore.s3 import S3Store
 
 ROOT = Path(__file__).parents[1]
 LOCALSTACK = ROOT / ".localstack" / "bin" / "python"
@@ -51,11 +53,14 @@ class S3Server:
         """As anybody may do it, whatever the name."""
         await asyncio.to_thread(self._put, f"{bucket}/{name}")
 
-    async def new_store(self, prefix: str = "", **options: Any) -> S3Store:
+    async def new_store(self, prefix: str = "", **options: Any) -> "S3Store":
         """A store on a new bucket; whoever asks for it closes it."""
         return self.store(await self.new_bucket(), prefix, **options)
 
-    def store(self, bucket: str, prefix: str = "", **options: Any) -> S3Store:
+    def store(self, bucket: str, prefix: str = "", **options: Any) -> "S3Store":
+        # Every run of any test has this module, and few need the SDK, which takes its time.
+        from rindle.objectstore.s3 import S3Options, S3Store  # noqa: PLC0415
+
         chosen = {"endpoint": self.endpoint, "region": "us-east-1", **self.options, **options}
         return S3Store(S3Options(bucket=bucket, prefix=prefix, **chosen))
 

@@ -13,6 +13,8 @@ from rindle.objectstore.tasks import outlast
 
 Answer = Mapping[str, Any]
 
+MULTIPART_CHECKSUMS: Mapping[str, str] = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
+
 
 class Bucket:
     """The calls of S3's API on one bucket, by the SDK's names, under the store's prefix.
@@ -91,7 +93,7 @@ class Bucket:
         }
         return {name: value for name, value in parameters.items() if value is not None}
 
-    def multipart_parameters(self) -> dict[str, Any]:
-        """As :meth:`storage_parameters`; and which checksums its parts will have."""
-        checksums = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"} if self.checksums else {}
-        return {**self.storage_parameters(), **checksums}
+    @property
+    def part_checksums(self) -> Mapping[str, str]:
+        """What the beginning of a multipart says of the checksums that its parts will have."""
+        return MULTIPART_CHECKSUMS if self.checksums else {}

@@ -1,18 +1,20 @@
 """Whether a bucket can be used, and what its service makes of conditions and checksums, found out by trying."""
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
 from rindle.objectstore.errors import (
-    IntegrityError,
+    MultipartNotFoundError,
+    NotFoundError,
     ObjectStoreError,
     PreconditionFailedError,
     TransientStoreError,
 )
 from rindle.objectstore.payload import BytesPayload
-from rindle.objectstore.s3.bucket import Answer, Bucket
-from rindle.objectstore.s3.errors import CONFLICT, as_configuration_error, code_of
+from rindle.objectstore.s3.bodies import checksum
+from rindle.objectstore.s3.bucket import MULTIPART_CHECKSUMS, Answer, Bucket
+from rindle.objectstore.s3.errors import CONFLICT, STORE, as_configuration_error, code_of
 from rindle.objectstore.s3.options import Condition
 
 _STRANGER = '"00000000000000000000000000000000"'  # the e_tag of nothing
@@ -29,23 +31,33 @@ async def check_listing(bucket: Bucket) -> None:
 async def check_writing(bucket: Bucket) -> None:
     """See that objects can be begun as all of them will be, encrypted and stored as they will. It leaves nothing."""
     with _explained(bucket, "write objects"):
-        async with _multipart(bucket, _new_key()):
+        async with _multipart(bucket, _new_key(), bucket.part_checksums):
             pass
 
 
 async def find_checksums(bucket: Bucket) -> bool:
-    """Whether the service takes a body with its CRC-64/NVME, and refuses one with another's."""
+    """Whether the service takes bodies, whole ones and parts, with their CRC-64/NVME, and refuses them with another."""
     key = _new_key()
+    right = await checksum(BytesPayload(_BODY), store=STORE, key=key)
+
+    async def discerns(operation: str, **parameters: str | int | bool) -> bool:
+        accepts = [
+            await _accepts(bucket.call(operation, key, Body=_BODY, ChecksumCRC64NVME=crc, **parameters))
+            for crc in (right, _WRONG_CHECKSUM)
+        ]
+        return accepts == [True, False]
+
     with _explained(bucket, "write objects"):
         try:
-            right = BytesPayload(_BODY)
-            bucket.checksums = True
-            if not await _accepts(bucket.send("put_object", key, right, **bucket.storage_parameters())):
+            if not await discerns("put_object", **bucket.storage_parameters()):
                 return False
-            wrong = bucket.call("put_object", key, Body=_BODY, ChecksumCRC64NVME=_WRONG_CHECKSUM)
-            return not await _accepts(wrong)
+            async with _multipart(bucket, key, MULTIPART_CHECKSUMS) as multipart_id:
+                return await discerns("upload_part", UploadId=multipart_id, PartNumber=1)
+        except ObjectStoreError as error:
+            if _is_no_answer(error):
+                raise
+            return False
         finally:
-            bucket.checksums = False
             await bucket.call("delete_object", key)
 
 
@@ -76,18 +88,18 @@ async def find_conditions(bucket: Bucket) -> frozenset[Condition]:
 
 
 async def _refuses_to_complete(bucket: Bucket, key: str) -> bool:
-    async with _multipart(bucket, key) as multipart_id:
+    async with _multipart(bucket, key, bucket.part_checksums) as multipart_id:
         body = BytesPayload(_BODY)
         part = await bucket.send("upload_part", key, body, UploadId=multipart_id, PartNumber=1)
         parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
-        return await _refuses(
-            bucket.call("complete_multipart_upload", key, UploadId=multipart_id, MultipartUpload=parts, IfNoneMatch="*")
-        )
+        completion = {"UploadId": multipart_id, "MultipartUpload": parts, "IfNoneMatch": "*"}
+        return await _refuses(bucket.call("complete_multipart_upload", key, **completion))
 
 
 @asynccontextmanager
-async def _multipart(bucket: Bucket, key: str) -> AsyncIterator[str]:
-    multipart_id = (await bucket.call("create_multipart_upload", key, **bucket.multipart_parameters()))["UploadId"]
+async def _multipart(bucket: Bucket, key: str, checksums: Mapping[str, str]) -> AsyncIterator[str]:
+    kept = bucket.storage_parameters()
+    multipart_id = (await bucket.call("create_multipart_upload", key, **kept, **checksums))["UploadId"]
     try:
         yield multipart_id
     finally:
@@ -95,7 +107,7 @@ async def _multipart(bucket: Bucket, key: str) -> AsyncIterator[str]:
         try:
             await bucket.call("abort_multipart_upload", key, UploadId=multipart_id)
         except ObjectStoreError as error:
-            if code_of(error) not in {"NoSuchUpload", "NoSuchKey"}:
+            if not isinstance(error, NotFoundError | MultipartNotFoundError):
                 raise
 
 
@@ -121,8 +133,6 @@ async def _refuses(attempt: Awaitable[Answer]) -> bool:
 async def _accepts(attempt: Awaitable[Answer]) -> bool:
     try:
         await attempt
-    except (IntegrityError, PreconditionFailedError):
-        return False
     except ObjectStoreError as error:
         if _is_no_answer(error):
             raise

@@ -356,8 +356,8 @@ class S3Store(MultipartStore):
             "create_multipart_upload",
             key,
             **attribute_parameters(options.attributes),
-            **self._bucket.multipart_parameters(),
-            **tag_parameters(options.tags),
+            **self._storage(options.tags),
+            **self._bucket.part_checksums,
         )
         return MultipartRef(key, answer["UploadId"])
 
