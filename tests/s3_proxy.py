@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, cast
 from urllib.parse import urlsplit
 
 
@@ -27,7 +27,7 @@ class Fault:
 
     ``answer``: this status and body, and the service hears nothing. ``cut``: the connection is reset after so many
     bytes of the body, ``lose``: when the service has answered, ``cut_answer``: after so many bytes of the answer.
-    ``hold``: no answer comes while the connection stands.
+    ``hold``: nothing more happens, after the head, in the middle of the body, or when an answer is due.
     """
 
     call: str
@@ -35,7 +35,7 @@ class Fault:
     cut: int | None = None
     lose: bool = False
     cut_answer: int | None = None
-    hold: bool = False
+    hold: Literal["head", "body", "answer"] | None = None
 
 
 @dataclass
@@ -58,6 +58,7 @@ class S3Proxy:
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     _server: asyncio.Server | None = None
+    _closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
@@ -68,6 +69,7 @@ class S3Proxy:
     ) -> Literal[False]:
         assert self._server is not None
         self._server.close()
+        self._closing.set()
         await self._server.wait_closed()
         return False
 
@@ -102,9 +104,16 @@ class S3Proxy:
         fault = self._take(Request(method, target, headers, b""))
         if Request(method, target, headers, b"").is_about(self.refused_call) and self.refused & headers.keys():
             fault = Fault(self.refused_call, answer=(501, error_body("NotImplemented")))
+        if fault is not None and fault.hold == "head":
+            self.requests.append(Request(method, target, headers, b""))
+            await self._hold(writer)
+            return
         if "expect" in headers and (fault is None or fault.answer is None):
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         size = int(headers.get("content-length", 0))
+        if fault is not None and fault.hold == "body":
+            await self._hold(writer)
+            return
         if fault is not None and fault.cut is not None:
             self.requests.append(Request(method, target, headers, await reader.readexactly(fault.cut)))
             writer.transport.abort()
@@ -113,7 +122,7 @@ class S3Proxy:
         request = Request(method, target, headers, body)
         self.requests.append(request)
         if fault is not None and fault.hold:
-            await reader.read()
+            await self._hold(writer)
             return
         if fault is not None and fault.answer is not None:
             writer.write(_answer(*fault.answer))
@@ -128,6 +137,11 @@ class S3Proxy:
             return
         writer.write(answer if fault is None else answer[: fault.cut_answer])
         await writer.drain()
+
+    async def _hold(self, writer: asyncio.StreamWriter) -> None:
+        """Until nobody is there any more."""
+        cast(asyncio.Transport, writer.transport).pause_reading()
+        await self._closing.wait()
 
     def _take(self, request: Request) -> Fault | None:
         found = next((fault for fault in self.faults if request.is_about(fault.call)), None)

@@ -9,6 +9,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload as HttpPayload
 from typing_extensions import override
 
+from rindle.objectstore.errors import StoreTimeoutError
 from rindle.objectstore.payload import Payload, PayloadCheck, batches, crc64nvme
 
 _STEP = 1 << 18  # what is sent before others get their turn in the event loop
@@ -20,9 +21,12 @@ class RequestBody(HttpPayload):
     The last bytes are not sent before the payload has proved to be as long as it said, and, with ``digest``, to have
     the CRC-64/NVME that it said: a request that is cut short writes nothing. ``failed`` gets what the payload raises,
     which the SDK would take for a broken connection and try again.
+
+    ``patience``: seconds until a service that takes no more bytes is given up. Neither the SDK nor aiohttp has a bound
+    for that, nor for how long a service may think about a request's head before it wants the body.
     """
 
-    def __init__(self, payload: Payload, *, store: str, key: str, digest: bool) -> None:
+    def __init__(self, payload: Payload, *, store: str, key: str, digest: bool, patience: float) -> None:
         super().__init__(payload)
         self._size = payload.size
         self.failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
@@ -30,6 +34,23 @@ class RequestBody(HttpPayload):
         self._store = store
         self._key = key
         self._digest = digest
+        self._patience = patience
+        self._timer: asyncio.TimerHandle | None = None
+
+    def offer(self) -> None:
+        """A request begins whose body this is: the service has to want it soon, or to answer."""
+        self.settle()
+        self._timer = asyncio.get_running_loop().call_later(self._patience, self._give_up)
+
+    def settle(self) -> None:
+        """The service wants it, or has answered."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _give_up(self) -> None:
+        if not self.failed.done():
+            msg = "the service does not take the request"
+            self.failed.set_result(StoreTimeoutError(msg, store=self._store, key=self._key))
 
     def __len__(self) -> int:
         return self._payload.size
@@ -56,10 +77,12 @@ class RequestBody(HttpPayload):
 
     @override
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self.settle()
         async with aclosing(self.checked()) as steps:
             async for chunks in steps:
-                for chunk in chunks:
-                    await writer.write(chunk)
+                async with asyncio.timeout(self._patience):
+                    for chunk in chunks:
+                        await writer.write(chunk)
                 await asyncio.sleep(0)
 
     async def checked(self) -> AsyncGenerator[Sequence[bytes], None]:

@@ -54,7 +54,8 @@ class Bucket:
         """One call with a body. What the payload raises comes through as it is, and nothing is written."""
         if self.checksums:
             parameters["ChecksumCRC64NVME"] = await checksum(payload, store=STORE, key=key)
-        body = RequestBody(payload, store=STORE, key=key, digest=not self.checksums)
+        patience = self.options.read_timeout
+        body = RequestBody(payload, store=STORE, key=key, digest=not self.checksums, patience=patience)
         if payload.size == 0:
             async for _ in body.checked():
                 pass
@@ -67,6 +68,7 @@ class Bucket:
                 raise body.failed.result()
             return await sending
         finally:
+            body.settle()
             sending.cancel()
             await outlast(sending)
 

@@ -1,15 +1,18 @@
 """The SDK's client: made here and nowhere else, and so that bodies are sent without a second copy or hash."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, cast
 
 import aioboto3
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
+from botocore.awsrequest import AWSPreparedRequest
 from botocore.loaders import Loader
 
 from rindle.objectstore.errors import StoreUnavailableError
+from rindle.objectstore.s3.bodies import RequestBody
 from rindle.objectstore.s3.errors import STORE
 from rindle.objectstore.s3.options import S3Options
 
@@ -37,7 +40,10 @@ class Connection:
                 msg = "the store is closed"
                 raise StoreUnavailableError(msg, store=STORE)
             if self._client is None:
-                self._client = await self._stack.enter_async_context(_make_client(self._options))
+                client = await self._stack.enter_async_context(_make_client(self._options))
+                client.meta.events.register_first("before-send.s3", _offer_body)
+                client.meta.events.register_first("needs-retry.s3", _settle_body)
+                self._client = client
             return self._client
 
     async def aclose(self) -> None:
@@ -55,6 +61,17 @@ def _make_client(options: S3Options) -> AbstractAsyncContextManager[Client]:
         AbstractAsyncContextManager[Client],
         session.client("s3", endpoint_url=options.endpoint, config=_configuration(options)),
     )
+
+
+def _offer_body(request: AWSPreparedRequest, **_: object) -> None:
+    if isinstance(request.body, RequestBody):
+        request.body.offer()
+
+
+def _settle_body(request_dict: Mapping[str, object], **_: object) -> None:
+    body = request_dict["body"]
+    if isinstance(body, RequestBody):
+        body.settle()
 
 
 def _configuration(options: S3Options) -> AioConfig:

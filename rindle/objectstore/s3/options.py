@@ -31,8 +31,8 @@ class S3Options:
     whose conditions the service honours. ``"auto"`` and None: AWS does; another service is tried by
     :meth:`S3Store.prepare`.
 
-    ``versions``: the bucket keeps versions, and they are given out. ``uniform_parts``: the service wants all parts but
-    the last to have one size (Cloudflare R2). ``attempts``: how often one call is sent at most, failures and
+    ``versions``: the bucket keeps versions, and they are given out. ``tags``: objects have them. ``uniform_parts``: all
+    parts but the last must have one size (Cloudflare R2). ``attempts``: how often one call is sent at most, failures and
     throttling included.
     """
 
@@ -49,6 +49,7 @@ class S3Options:
     checksums: Checksums = "auto"
     conditions: frozenset[Condition] | None = None
     versions: bool = False
+    tags: bool = True
     uniform_parts: bool = False
     min_part_size: int = 5 << 20
     max_part_size: int = 5 << 30
@@ -202,6 +203,7 @@ _PARAMETERS: Mapping[str, Callable[[str], object]] = {
     "checksums": _one_of(get_args(Checksums)),
     "conditions": _conditions,
     "versions": _yes_or_no,
+    "tags": _yes_or_no,
     "uniform_parts": _yes_or_no,
     "min_part_size": _count,
     "max_part_size": _count,

@@ -105,7 +105,7 @@ class S3Store(MultipartStore):
             copy_create="copy" in conditions or {"put", "complete"} <= conditions,
             complete_create="complete" in conditions,
             attributes=True,
-            tags=True,
+            tags=self.options.tags,
             versions=self.options.versions,
             signed_urls=True,
             copy_part=True,
@@ -149,18 +149,18 @@ class S3Store(MultipartStore):
         if isinstance(options.mode, UpdateVersion) and options.mode.e_tag is None:
             msg = "S3 compares e_tags and not versions: name the e_tag"
             raise UnsupportedOperationError(msg, store=STORE, key=key)
+        writer = secrets.token_hex(16)
         for pause in _CONFLICT_PAUSES:
             try:
-                return await self._put_once(key, payload, options)
+                return await self._put_once(key, payload, options, writer)
             except StoreUnavailableError as error:
                 # Another write was under way, and this one was not done. The service asks for it again.
                 if code_of(error) != CONFLICT:
                     raise
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - not to come back all at once
-        return await self._put_once(key, payload, options)
+        return await self._put_once(key, payload, options, writer)
 
-    async def _put_once(self, key: str, payload: Payload, options: PutOptions) -> PutResult:
-        writer = secrets.token_hex(16)
+    async def _put_once(self, key: str, payload: Payload, options: PutOptions, writer: str) -> PutResult:
         parameters = {**attribute_parameters(options.attributes, writer=writer), **self._storage(options.tags)}
         if isinstance(options.mode, UpdateVersion):
             parameters["IfMatch"] = f'"{options.mode.e_tag}"'
@@ -295,7 +295,7 @@ class S3Store(MultipartStore):
             part_size = min(_COPY_SIZE, self.part_limits.max_size)
             return await copy_in_parts(self, source, target, part_size=part_size, mode=mode)
         if not conditional:
-            tags = await self._get_tags(source)
+            tags = await self._get_tags(source) if self.capabilities.tags else {}
             options = PutOptions(mode="create", attributes=attributes_of(found), tags=tags)
             return await self._put(target, BytesPayload(), options)
         if mode == "create":

@@ -210,10 +210,21 @@ async def test_a_service_that_is_down_is_unavailable_and_comes_back(moto: S3Serv
 
 
 async def test_a_service_that_does_not_answer_is_given_up(moto: S3Server, proxy: S3Proxy) -> None:
-    proxy.faults.append(Fault("HEAD", hold=True))
     async with await moto.new_store(endpoint=proxy.endpoint, read_timeout=0.1, attempts=1) as store:
+        for when in ("head", "body", "answer"):
+            proxy.faults.append(Fault("PUT", hold=when))
+            with pytest.raises(StoreTimeoutError):
+                await store.put("key", BytesPayload(bytes(20 << 20)))
+        proxy.faults.append(Fault("HEAD", hold="head"))
         with pytest.raises(StoreTimeoutError):
             await store.head("key")
+
+
+async def test_a_service_that_does_not_take_a_body_is_asked_again(moto: S3Server, proxy: S3Proxy) -> None:
+    async with await moto.new_store(endpoint=proxy.endpoint, read_timeout=0.3) as store:
+        proxy.faults += [Fault("PUT", hold="body"), Fault("PUT", hold="answer")]
+        await store.put("key", BytesPayload(bytes(20 << 20)))
+        assert (await store.head("key")).size == 20 << 20
 
 
 # Copies that create, where the service knows that

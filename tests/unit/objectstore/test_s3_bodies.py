@@ -1,11 +1,12 @@
 """What a request with a payload as its body sends, and what it does not."""
 
+import asyncio
 from typing import Any, cast
 
 import pytest
 from aiohttp.abc import AbstractStreamWriter
 
-from rindle.objectstore.errors import IntegrityError
+from rindle.objectstore.errors import IntegrityError, StoreTimeoutError
 from rindle.objectstore.payload import BytesPayload, Payload, crc64nvme
 from rindle.objectstore.s3.bodies import RequestBody, checksum
 from rindle.testing.payloads import FailingPayload, MislabelledPayload, SourceFailedError
@@ -29,8 +30,8 @@ async def sent(body: RequestBody) -> list[bytes]:
     return wire.written
 
 
-def body_of(payload: Payload, *, digest: bool = True) -> RequestBody:
-    return RequestBody(payload, store="s3", key="key", digest=digest)
+def body_of(payload: Payload, *, digest: bool = True, patience: float = 60) -> RequestBody:
+    return RequestBody(payload, store="s3", key="key", digest=digest, patience=patience)
 
 
 async def test_chunks_are_sent_as_they_are_and_again_from_the_start() -> None:
@@ -93,3 +94,24 @@ async def test_a_checksum_is_the_payloads_own_or_made() -> None:
     assert crc64nvme(b"123456789") == known.crc64nvme
     with pytest.raises(IntegrityError):
         await checksum(MislabelledPayload(b"1", size=2), store="s3", key="key")
+
+
+async def test_a_wire_that_takes_nothing_is_given_up() -> None:
+    class Stuck:
+        async def write(self, _: bytes) -> None:
+            await asyncio.Event().wait()
+
+    body = body_of(BytesPayload(*CHUNKS), patience=0.01)
+    with pytest.raises(TimeoutError):
+        await body.write(cast(AbstractStreamWriter, Stuck()))
+    assert not body.failed.done()  # it may be tried again
+
+
+async def test_a_service_that_does_not_want_the_body_is_given_up() -> None:
+    body = body_of(BytesPayload(*CHUNKS), patience=0.01)
+    body.offer()
+    assert isinstance(await body.failed, StoreTimeoutError)
+    wanted = body_of(BytesPayload(*CHUNKS))
+    wanted.offer()
+    await sent(wanted)
+    assert not wanted.failed.done()

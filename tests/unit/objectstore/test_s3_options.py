@@ -22,7 +22,7 @@ def test_every_option_has_its_parameter() -> None:
     url = (
         "s3://bucket/a%20prefix/b/?region=eu-central-1&endpoint=https%3A%2F%2Fs3.example.org:9000&path_style=false"
         "&profile=backup&storage_class=STANDARD_IA&sse=aws:kms&kms_key_id=alias/rindle&bucket_key=true"
-        "&checksums=none&conditions=put,complete&versions=true&uniform_parts=true&min_part_size=1000"
+        "&checksums=none&conditions=put,complete&versions=true&tags=false&uniform_parts=true&min_part_size=1000"
         "&max_part_size=100000&attempts=7&connections=10&connect_timeout=1.5&read_timeout=90"
     )
     assert parsed(url) == S3Options(
@@ -39,6 +39,7 @@ def test_every_option_has_its_parameter() -> None:
         checksums="none",
         conditions=frozenset({"put", "complete"}),
         versions=True,
+        tags=False,
         uniform_parts=True,
         min_part_size=1000,
         max_part_size=100000,
