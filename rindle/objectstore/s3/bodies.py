@@ -1,7 +1,6 @@
 """A payload as the body of a request: neither joined nor copied, and sent again from its start on a retry."""
 
 import asyncio
-from base64 import b64encode
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
@@ -103,8 +102,8 @@ class RequestBody(HttpPayload):
         yield held
 
 
-async def checksum(payload: Payload, *, store: str, key: str) -> str:
-    """The CRC-64/NVME of a payload in S3's spelling; one that does not know its own is read for it."""
+async def checksum(payload: Payload, *, store: str, key: str) -> int:
+    """The CRC-64/NVME of a payload; one that does not know its own is read for it."""
     crc = payload.crc64nvme
     if crc is None:
         crc = 0
@@ -115,4 +114,4 @@ async def checksum(payload: Payload, *, store: str, key: str) -> str:
                 for chunk in chunks:
                     crc = crc64nvme(chunk, crc)
         check.finish()
-    return b64encode(crc.to_bytes(8, "big")).decode()
+    return crc

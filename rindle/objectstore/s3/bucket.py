@@ -9,6 +9,7 @@ from rindle.objectstore.s3.bodies import RequestBody, checksum
 from rindle.objectstore.s3.client import Connection
 from rindle.objectstore.s3.errors import STORE, translated
 from rindle.objectstore.s3.options import S3Options
+from rindle.objectstore.s3.values import spell_checksum
 from rindle.objectstore.tasks import outlast
 
 Answer = Mapping[str, Any]
@@ -53,7 +54,7 @@ class Bucket:
     async def send(self, operation: str, key: str, payload: Payload, **parameters: Any) -> Answer:  # noqa: ANN401 - the SDK has no types
         """One call with a body. What the payload raises comes through as it is, and nothing is written."""
         if self.checksums:
-            parameters["ChecksumCRC64NVME"] = await checksum(payload, store=STORE, key=key)
+            parameters["ChecksumCRC64NVME"] = spell_checksum(await checksum(payload, store=STORE, key=key))
         patience = self.options.read_timeout
         body = RequestBody(payload, store=STORE, key=key, digest=not self.checksums, patience=patience)
         if payload.size == 0:

@@ -32,8 +32,7 @@ class S3Options:
     :meth:`S3Store.prepare`.
 
     ``versions``: the bucket keeps versions, and they are given out. ``tags``: objects have them. ``uniform_parts``: all
-    parts but the last must have one size (Cloudflare R2). ``attempts``: how often one call is sent at most, failures and
-    throttling included.
+    parts but the last must have one size (Cloudflare R2). ``attempts``: how often one call is sent at most.
     """
 
     bucket: str

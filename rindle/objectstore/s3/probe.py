@@ -11,11 +11,11 @@ from rindle.objectstore.errors import (
     PreconditionFailedError,
     TransientStoreError,
 )
-from rindle.objectstore.payload import BytesPayload
-from rindle.objectstore.s3.bodies import checksum
+from rindle.objectstore.payload import BytesPayload, crc64nvme
 from rindle.objectstore.s3.bucket import MULTIPART_CHECKSUMS, Answer, Bucket
-from rindle.objectstore.s3.errors import CONFLICT, STORE, as_configuration_error, code_of
+from rindle.objectstore.s3.errors import CONFLICT, as_configuration_error, code_of
 from rindle.objectstore.s3.options import Condition
+from rindle.objectstore.s3.values import spell_checksum
 
 _STRANGER = '"00000000000000000000000000000000"'  # the e_tag of nothing
 _WRONG_CHECKSUM = "AAAAAAAAAAA="
@@ -38,7 +38,7 @@ async def check_writing(bucket: Bucket) -> None:
 async def find_checksums(bucket: Bucket) -> bool:
     """Whether the service takes bodies, whole ones and parts, with their CRC-64/NVME, and refuses them with another."""
     key = _new_key()
-    right = await checksum(BytesPayload(_BODY), store=STORE, key=key)
+    right = spell_checksum(crc64nvme(_BODY))
 
     async def discerns(operation: str, **parameters: str | int | bool) -> bool:
         accepts = [
@@ -91,7 +91,10 @@ async def _refuses_to_complete(bucket: Bucket, key: str) -> bool:
     async with _multipart(bucket, key, bucket.part_checksums) as multipart_id:
         body = BytesPayload(_BODY)
         part = await bucket.send("upload_part", key, body, UploadId=multipart_id, PartNumber=1)
-        parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+        named = {"PartNumber": 1, "ETag": part["ETag"]}
+        if bucket.checksums:
+            named["ChecksumCRC64NVME"] = spell_checksum(crc64nvme(_BODY))
+        parts = {"Parts": [named]}
         completion = {"UploadId": multipart_id, "MultipartUpload": parts, "IfNoneMatch": "*"}
         return await _refuses(bucket.call("complete_multipart_upload", key, **completion))
 

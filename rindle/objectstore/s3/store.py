@@ -39,7 +39,9 @@ from rindle.objectstore.s3.values import (
     WRITER,
     attribute_parameters,
     attributes_of,
+    checksum_of,
     meta_of,
+    spell_checksum,
     tag_parameters,
     unquoted,
     utc,
@@ -337,7 +339,7 @@ class S3Store(MultipartStore):
     @override
     async def _get_tags(self, key: str) -> Mapping[str, str]:
         answer = await self._bucket.call("get_object_tagging", key)
-        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+        return {tag["Key"]: tag["Value"] for tag in answer.get("TagSet", ())}
 
     @override
     async def _put_tags(self, key: str, tags: Mapping[str, str]) -> None:
@@ -367,7 +369,7 @@ class S3Store(MultipartStore):
             answer = await self._bucket.send(
                 "upload_part", ref.key, payload, UploadId=ref.multipart_id, PartNumber=part_number
             )
-        return _part(ref, part_number, payload.size, answer)
+        return self._part(ref, part_number, payload.size, answer)
 
     @override
     async def _copy_part(
@@ -392,20 +394,28 @@ class S3Store(MultipartStore):
         except PreconditionFailedError as error:
             msg = "the source was replaced while it was copied"
             raise StoreUnavailableError(msg, store=STORE, key=source) from error
-        return _part(ref, part_number, end - start, answer["CopyPartResult"])
+        return self._part(ref, part_number, end - start, answer["CopyPartResult"])
 
     @override
     async def _list_parts(self, ref: MultipartRef) -> AsyncIterator[PartMeta]:
         with _in_multipart(ref):
             async for page in self._bucket.pages("list_parts", ref.key, UploadId=ref.multipart_id):
                 for said in page.get("Parts", ()):
-                    yield _part(ref, said["PartNumber"], said["Size"], said)
+                    yield self._part(ref, said["PartNumber"], said["Size"], said)
+
+    def _part(self, ref: MultipartRef, part_number: int, size: int, answer: Answer) -> PartMeta:
+        e_tag = unquoted(answer.get("ETag"))
+        if e_tag is None:
+            msg = f"the service gave no e_tag for part {part_number}, without which it cannot be named"
+            raise StoreUnavailableError(msg, store=STORE, key=ref.key)
+        crc = checksum_of(answer) if self.checksums else None
+        return PartMeta(part_number=part_number, size=size, e_tag=e_tag, crc64nvme=crc)
 
     @override
     async def _complete_multipart(self, ref: MultipartRef, parts: Sequence[PartMeta], *, mode: CopyMode) -> PutResult:
         # What every part but the last is like is known from the first; that parts are there, to the service alone.
         check_assembly(parts, parts[0].size, self.part_limits, store=STORE, ref=ref)
-        named = [{"PartNumber": part.part_number, "ETag": f'"{part.e_tag}"'} for part in parts]
+        named = await self._name_parts(ref, parts)
         condition = {"IfNoneMatch": "*"} if mode == "create" else {}
         try:
             with _in_multipart(ref):
@@ -423,6 +433,15 @@ class S3Store(MultipartStore):
             return await self._find_completed(ref, parts, error)
         # Some services leave the e_tag out.
         return self._result(answer if answer.get("ETag") else await self._head_object(ref.key, _ANY))
+
+    async def _name_parts(self, ref: MultipartRef, parts: Sequence[PartMeta]) -> Sequence[Mapping[str, Any]]:
+        """The parts as a completion names them; some services want their checksums too, where there are any."""
+        if not self.checksums:
+            return [_name_part(part, None) for part in parts]
+        known = {part.part_number: part.crc64nvme for part in parts}
+        if None in known.values():
+            known = {part.part_number: part.crc64nvme async for part in self._list_parts(ref)}
+        return [_name_part(part, known.get(part.part_number)) for part in parts]
 
     async def _find_completed(self, ref: MultipartRef, parts: Sequence[PartMeta], error: ObjectStoreError) -> PutResult:
         """What was assembled of these parts before, by a call whose answer was lost. Their e_tags say it."""
@@ -485,12 +504,9 @@ def _listed(key: str, said: Answer) -> ObjectMeta:
     )
 
 
-def _part(ref: MultipartRef, part_number: int, size: int, answer: Answer) -> PartMeta:
-    e_tag = unquoted(answer.get("ETag"))
-    if e_tag is None:
-        msg = f"the service gave no e_tag for part {part_number}, without which it cannot be named"
-        raise StoreUnavailableError(msg, store=STORE, key=ref.key)
-    return PartMeta(part_number=part_number, size=size, e_tag=e_tag)
+def _name_part(part: PartMeta, crc64nvme: int | None) -> Mapping[str, Any]:
+    named = {"PartNumber": part.part_number, "ETag": f'"{part.e_tag}"'}
+    return named if crc64nvme is None else {**named, "ChecksumCRC64NVME": spell_checksum(crc64nvme)}
 
 
 @contextmanager

@@ -1,13 +1,13 @@
 """Attributes, tags and objects as S3's API spells them."""
 
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from rindle.objectstore.types import Attributes, ObjectMeta
 
@@ -63,7 +63,19 @@ def _decode(value: str) -> str:
 
 def tag_parameters(tags: Mapping[str, str]) -> dict[str, str]:
     """Tags that go with a write."""
-    return {"Tagging": urlencode(tags)} if tags else {}
+    # Not every service takes a plus for the space that it is to others.
+    return {"Tagging": urlencode(tags, quote_via=quote)} if tags else {}
+
+
+def spell_checksum(crc64nvme: int) -> str:
+    """A CRC-64/NVME in S3's spelling."""
+    return b64encode(crc64nvme.to_bytes(8, "big")).decode()
+
+
+def checksum_of(answer: Mapping[str, Any]) -> int | None:
+    """The CRC-64/NVME in an answer."""
+    spelt = answer.get("ChecksumCRC64NVME")
+    return None if spelt is None else int.from_bytes(b64decode(spelt), "big")
 
 
 def unquoted(e_tag: str | None) -> str | None:

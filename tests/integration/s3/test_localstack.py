@@ -120,3 +120,22 @@ async def test_a_multipart_of_another_prefix_is_not_found(store: S3Store) -> Non
             await other.put_part(ref, 1, b"bytes")
         await other.abort_multipart(ref)
     assert [multipart.ref async for multipart in store.list_multiparts()] == [ref]
+
+
+async def test_a_completion_names_the_checksums_of_its_parts_and_asks_only_for_those_it_lacks(
+    store: S3Store, proxy: S3Proxy
+) -> None:
+    """As versitygw wants it, in words of AWS."""
+    ref = await store.create_multipart("key")
+    parts = [await store.put_part(ref, 1, bytes(PART)), await store.put_part(ref, 2, b"more")]
+    assert [part.crc64nvme for part in parts] == [crc64nvme(bytes(PART)), crc64nvme(b"more")]
+    assert [part async for part in store.list_parts(ref)] == parts
+    asked = proxy.count("GET ?uploadId")
+    await store.complete_multipart(ref, parts)
+    assert proxy.count("GET ?uploadId") == asked
+    again = await store.create_multipart("key")
+    copied = await store.copy_part(again, 1, "key")
+    await store.complete_multipart(again, [replace(copied, crc64nvme=None)])
+    assert proxy.count("GET ?uploadId") == asked + 1
+    for request in proxy.seen(COMPLETE):
+        assert request.body.count(b"<ChecksumCRC64NVME>") == request.body.count(b"<Part>")
