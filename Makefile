@@ -6,7 +6,7 @@
 # Another Python: make PYTHON=/usr/bin/python3.13 test
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-long localstack lint types layers docs clean
+.PHONY: help serve test test-long localstack versitygw lint types layers docs clean
 
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
@@ -16,7 +16,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 help:
-	@echo 'make serve | test | test-long | localstack | lint | types | layers | docs | clean   (ARGS=... goes to serve and test)'
+	@echo 'make serve | test | test-long | localstack | versitygw | lint | types | layers | docs | clean   (ARGS=... goes to serve and test)'
 
 serve: $(INSTALLED)
 	@$(BIN)/rindle serve $(ARGS)
@@ -36,6 +36,12 @@ localstack: .localstack/installed
 		'localstack-core[base-runtime]==4.9.2' 'cbor2<5.8' 'cryptography<47' 'pyopenssl<26' service_identity
 	@touch $@
 
+versitygw: .versitygw/versitygw
+
+# Another, which checks signatures. It needs Go.
+.versitygw/versitygw:
+	GOBIN="$(CURDIR)/.versitygw" go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -50,7 +56,7 @@ docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf .venv .localstack build dist tests/clients/node_modules
+	rm -rf .venv .localstack .versitygw build dist tests/clients/node_modules
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find rindle tests alembic -name __pycache__ -exec rm -rf {} +
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typing_extensions import override
 
 from tests.required import missing
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 LOCALSTACK = ROOT / ".localstack" / "bin" / "python"
+VERSITYGW = ROOT / ".versitygw" / "versitygw"
 SMALL_PART = 5000
 """The least size of a part on moto, so that tests are quick. LocalStack has S3's own."""
 
@@ -74,6 +76,17 @@ class S3Server:
             pass
 
 
+class SigningS3Server(S3Server):
+    """One that looks at signatures, so that buckets too are made by the SDK."""
+
+    @override
+    async def new_bucket(self) -> str:
+        bucket = f"bucket-{secrets.token_hex(6)}"
+        async with self.store(bucket) as store:
+            await store._bucket.call("create_bucket")
+        return bucket
+
+
 @pytest.fixture(scope="session", autouse=True)
 def aws_environment() -> Iterator[None]:
     """Keys that test servers take; and nothing of what the developer has for AWS."""
@@ -119,9 +132,27 @@ def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     }
     endpoint = f"http://127.0.0.1:{port}"
     with _running([str(LOCALSTACK), "-m", "localstack.runtime.main"], variables, folder / "log") as process:
-        _wait_until_healthy(process, endpoint, folder / "log")
+        _wait_until_healthy(process, f"{endpoint}/_localstack/health", folder / "log")
         conditions = frozenset({"put", "update", "complete"})
         yield S3Server(endpoint, {"checksums": "crc64nvme", "conditions": conditions})
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Looks at signatures, and wants what AWS's documents say that AWS wants."""
+    if not VERSITYGW.exists():
+        missing("versitygw", "there is no versitygw: make versitygw (with Go)")
+    folder = tmp_path_factory.mktemp("versitygw")
+    (folder / "data").mkdir()
+    port = _free_port()
+    keys = {"ROOT_ACCESS_KEY": "test", "ROOT_SECRET_KEY": "test"}
+    command = [str(VERSITYGW), "--port", f"127.0.0.1:{port}", "--health", "/health", "posix", str(folder / "data")]
+    endpoint = f"http://127.0.0.1:{port}"
+    with _running(command, keys, folder / "log") as process:
+        _wait_until_healthy(process, f"{endpoint}/health", folder / "log")
+        conditions = frozenset({"put", "update", "complete"})
+        yield SigningS3Server(endpoint, {"checksums": "crc64nvme", "conditions": conditions})
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -150,10 +181,10 @@ def _wait_for_endpoint(process: subprocess.Popen[bytes], log: Path) -> str:
     raise AssertionError
 
 
-def _wait_until_healthy(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     for _ in _moments(process, log):
         try:
-            with urllib.request.urlopen(f"{endpoint}/_localstack/health", timeout=_PATIENCE):
+            with urllib.request.urlopen(url, timeout=_PATIENCE):
                 return
         except OSError:
             continue

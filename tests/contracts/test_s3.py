@@ -43,6 +43,19 @@ class TestMoto(MultipartStoreContract):
 
 
 @pytest.mark.long
+class TestVersitygw(MultipartStoreContract):
+    @pytest.fixture
+    async def store(self, versitygw: S3Server) -> AsyncIterator[MultipartStore]:
+        async with await versitygw.new_store("a prefix/é") as store:
+            self.options = store.options
+            yield store
+
+    @override
+    def reopen(self, store: MultipartStore) -> MultipartStore:
+        return S3Store(self.options)
+
+
+@pytest.mark.long
 class TestLocalStack(MultipartStoreContract):
     # Not a prefix that a URL encodes: LocalStack then compares what is encoded with what is not.
     @pytest.fixture(params=["", "a/prefix"], ids=["whole bucket", "prefix"])

@@ -58,6 +58,7 @@ _CODES: Mapping[str, type[ObjectStoreError]] = {
     "SignatureDoesNotMatch": UnauthenticatedError,
     "ExpiredToken": UnauthenticatedError,
     "InvalidToken": UnauthenticatedError,
+    "XAdminUserNotFound": UnauthenticatedError,  # versitygw's
     "RequestTimeTooSkewed": UnauthenticatedError,
     "AuthorizationHeaderMalformed": UnauthenticatedError,
     "QuotaExceeded": StoreFullError,
@@ -176,7 +177,7 @@ def _mend(error: ObjectStoreError, step: str) -> str:
     if isinstance(cause, sdk.ProfileNotFound):
         return f"{said}; correct ?profile=, or AWS_PROFILE"
     if isinstance(error, UnauthenticatedError):
-        return f"no credentials ({said}); {_CREDENTIALS}"
+        return f"the credentials are not there, or not known ({said}); {_CREDENTIALS}"
     if isinstance(error, PermissionDeniedError):
         return f"the credentials may not {step} in the bucket {{bucket}} at {{where}}; docs/how-to/s3.md says how"
     if isinstance(error, TransientStoreError):

@@ -1,6 +1,8 @@
 """What only a server shows that checks bodies, sizes and multiparts as S3 does."""
 
 import asyncio
+import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -21,6 +23,7 @@ from rindle.objectstore.s3.bucket import Bucket
 from rindle.objectstore.types import CopyMode, PutOptions
 from tests.s3 import S3Server
 from tests.s3_proxy import Fault, S3Proxy
+from tests.serving import StartServer
 
 pytestmark = pytest.mark.long
 
@@ -139,3 +142,18 @@ async def test_a_completion_names_the_checksums_of_its_parts_and_asks_only_for_t
     assert proxy.count("GET ?uploadId") == asked + 1
     for request in proxy.seen(COMPLETE):
         assert request.body.count(b"<ChecksumCRC64NVME>") == request.body.count(b"<Part>")
+
+
+async def test_an_upload_of_parts_with_checksums_is_a_call_for_each_and_two(
+    localstack: S3Server, proxy: S3Proxy, start_server: StartServer
+) -> None:
+    url = localstack.url(await localstack.new_bucket(), endpoint=proxy.endpoint)
+    server = await start_server(store=url)
+    proxy.requests.clear()
+    data = random.Random(0).randbytes(2 * PART + 1000)
+    location = await server.client.create(len(data))
+    for start, end in ((0, 1000), (1000, PART + 5), (PART + 5, len(data))):
+        assert (await server.client.patch(location, start, data[start:end])).offset == end
+    assert Counter(request.method for request in proxy.requests) == Counter(POST=2, PUT=3)
+    assert all("x-amz-checksum-crc64nvme" in request.headers for request in proxy.seen("PUT"))
+    assert await server.read_object(location) == data

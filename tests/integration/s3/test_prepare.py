@@ -167,3 +167,19 @@ async def test_the_service_refuses(moto: S3Server, proxy: S3Proxy, status: int, 
 async def test_the_service_refuses_to_write(moto: S3Server, proxy: S3Proxy, status: int, code: str, said: str) -> None:
     proxy.fail("POST ?uploads", (status, code))
     assert said in await fail_to_prepare(await moto.new_store(endpoint=proxy.endpoint))
+
+
+@pytest.mark.long
+async def test_the_secret_key_is_wrong(versitygw: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await versitygw.new_store(**UNKNOWN)
+    other = S3Store(store.options)
+    async with store:
+        await store.prepare()
+        can = store.capabilities
+        assert (can.put_create, can.put_update, can.complete_create) == (True, True, True)
+        assert store.checksums
+        assert await names(store) == []
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    assert "the secret key is not the access key's" in await fail_to_prepare(other)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "wrong")
+    assert "not known" in await fail_to_prepare(S3Store(store.options))
