@@ -1,4 +1,4 @@
-"""Parts of a machine that some tests need and it may lack: PostgreSQL, Node.js, S3 servers, the right to mount."""
+"""Parts of a machine that some tests need and it may lack: PostgreSQL, Node.js, curl, the right to mount."""
 
 import os
 from typing import NoReturn
