@@ -6,7 +6,7 @@
 # Another Python: make PYTHON=/usr/bin/python3.13 test
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-long chaos lint types layers docs clean
+.PHONY: help serve test test-long chaos localstack versitygw lint types layers docs clean
 
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
@@ -16,7 +16,8 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 help:
-	@echo 'make serve | test | test-long | chaos | lint | types | layers | docs | clean   (ARGS=... goes to serve and test)'
+	@echo 'make serve | test | test-long | chaos | lint | types | layers | docs | clean   (ARGS=... goes to serve and tests)'
+	@echo 'make localstack | versitygw   (S3 servers, for more of test-long)'
 
 serve: $(INSTALLED)
 	@$(BIN)/rindle serve $(ARGS)
@@ -29,6 +30,21 @@ test-long: $(INSTALLED)
 
 chaos: $(INSTALLED)
 	$(BIN)/python -m pytest -m chaos $(ARGS)
+
+localstack: .localstack/installed
+
+# An S3 server for test-long. In an environment of its own, because it wants older versions of what others share with it.
+.localstack/installed:
+	"$(PYTHON)" -m venv .localstack
+	.localstack/bin/pip install --quiet --disable-pip-version-check \
+		'localstack-core[base-runtime]==4.9.2' 'cbor2<5.8' 'cryptography<47' 'pyopenssl<26' service_identity
+	@touch $@
+
+versitygw: .versitygw/versitygw
+
+# Another, which checks signatures. It needs Go.
+.versitygw/versitygw:
+	GOBIN="$(CURDIR)/.versitygw" go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
@@ -44,7 +60,7 @@ docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf .venv build dist tests/clients/node_modules
+	rm -rf .venv .localstack .versitygw build dist tests/clients/node_modules
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find rindle tests alembic -name __pycache__ -exec rm -rf {} +
 

@@ -73,6 +73,7 @@ async def open_components(settings: Settings) -> AsyncIterator[Components]:
         stack.push_async_callback(database.aclose)
         await _prepare_schema(database, settings.database_url)
         store = await stack.enter_async_context(await _open_store(settings.store_url))
+        await store.prepare()
         node = NodeIdentity(settings.tails_folder, name=settings.node_name)
         stack.callback(node.close)
         disk = DiskExecutor("tails")

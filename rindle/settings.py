@@ -135,7 +135,8 @@ class Settings(BaseSettings):
         default=Path("rindle-data"), description="Folder for what the next three do not put elsewhere."
     )
     store: Annotated[str | None, _EmptyIsNone] = Field(
-        default=None, description="Where the objects go: file:///folder or memory://. Default: a folder in data."
+        default=None,
+        description="Where the objects go: file:///folder, s3://bucket/prefix or memory://. Default: a folder in data.",
     )
     database: Annotated[SecretStr | None, _EmptyIsNone] = Field(
         default=None,

@@ -246,6 +246,13 @@ class ObjectStore(ABC):
         self._require("signed_urls", declared=self.capabilities.signed_urls, key=name)
         return await self._sign_url(method, name, expires_in)
 
+    async def prepare(self) -> None:
+        """See, before the first use, that the store can be used; and learn what it can do where that differs.
+
+        ConfigurationError says in one line what an operator must mend. ``capabilities`` may have grown afterwards.
+        """
+        return
+
     async def sweep(self) -> int:
         """Remove what writers that died left outside of every object and multipart; how many pieces it was.
 

@@ -15,6 +15,7 @@ from rindle.objectstore.errors import (
     InvalidRangeError,
     NotFoundError,
     ObjectStoreError,
+    StoreUnavailableError,
     UnsupportedOperationError,
 )
 from rindle.objectstore.payload import BytesPayload
@@ -129,6 +130,39 @@ async def _move(store: ObjectStore, source: Key, target: Key, mode: CopyMode) ->
     result = await store.copy(source, target, mode=mode)
     await store.delete(source)
     return result
+
+
+async def copy_in_parts(
+    store: MultipartStore,
+    source: Key,
+    target: Key,
+    *,
+    part_size: int,
+    parts_in_flight: int = 4,
+    mode: CopyMode = "overwrite",
+) -> PutResult:
+    """Copy, inside the store, an object that is too large for one copy, with its attributes and tags.
+
+    There is all of the target or none of it. StoreUnavailableError if the source is replaced on the way.
+    """
+    if mode == "create" and not store.capabilities.complete_create:
+        msg = "this store has no complete_create, and the object is too large for one copy"
+        raise UnsupportedOperationError(msg, store=store.name, key=str(target))
+    async with await store.get(source, GetOptions(head=True)) as found:
+        meta, attributes = found.meta, found.attributes
+    tags = await store.get_tags(source) if store.capabilities.tags else _NO_TAGS
+    options = MultipartOptions(part_size=part_size, attributes=attributes, tags=tags)
+    async with _multipart(store, target, options) as ref:
+        starts = range(0, meta.size, part_size)
+        copies = (
+            store.copy_part(ref, number, source, ByteRange(start, min(start + part_size, meta.size)))
+            for number, start in enumerate(starts, 1)
+        )
+        parts = await _in_order(_asynchronous(copies), parts_in_flight)
+        if (await store.head(source)).e_tag != meta.e_tag:
+            msg = "the source was replaced while it was copied"
+            raise StoreUnavailableError(msg, store=store.name, key=str(source))
+        return await store.complete_multipart(ref, parts, mode=mode)
 
 
 async def put_stream(

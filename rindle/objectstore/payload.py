@@ -127,11 +127,13 @@ class PayloadCheck:
     """Looks at the bytes of a payload on their way and refuses those that are not the ones it named.
 
     IntegrityError from :meth:`update` as soon as there are too many, so that none of the surplus is written; from
-    :meth:`finish` when there were too few or their digest is another.
+    :meth:`finish` when there were too few or their digest is another. Without ``digest`` only the size counts: for a
+    store that checks the digest itself.
     """
 
-    def __init__(self, payload: Payload, *, store: str, key: str) -> None:
+    def __init__(self, payload: Payload, *, store: str, key: str, digest: bool = True) -> None:
         self._payload = payload
+        self._expected = payload.crc64nvme if digest else None
         self._store = store
         self._key = key
         self._size = 0
@@ -141,7 +143,7 @@ class PayloadCheck:
         """Take the next bytes; may be called in a thread."""
         for chunk in chunks:
             self._size += len(chunk)
-            if self._payload.crc64nvme is not None:
+            if self._expected is not None:
                 self._crc64nvme = crc64nvme(chunk, self._crc64nvme)
         if self._size > self._payload.size:
             msg = f"the payload gave more than the {self._payload.size} bytes that it said"
@@ -152,6 +154,6 @@ class PayloadCheck:
         if self._size != self._payload.size:
             msg = f"the payload gave {self._size} bytes and had said {self._payload.size}"
             raise IntegrityError(msg, store=self._store, key=self._key)
-        if self._payload.crc64nvme not in {None, self._crc64nvme}:
+        if self._expected not in {None, self._crc64nvme}:
             msg = f"the payload's CRC-64/NVME is {self._crc64nvme:016x} and had been said to be another"
             raise IntegrityError(msg, store=self._store, key=self._key)

@@ -192,11 +192,16 @@ class MultipartRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartMeta:
-    """One part as the store holds it. ``e_tag`` belongs to one attempt at putting it."""
+    """One part as the store holds it. ``e_tag`` belongs to one attempt at putting it.
+
+    ``crc64nvme``: the CRC-64/NVME of its bytes, where the store knows it. Some stores want it again for the completion,
+    and have to look for it if it is not given.
+    """
 
     part_number: int
     size: int
     e_tag: str
+    crc64nvme: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,14 +12,17 @@ from rindle.objectstore.base import ObjectStore
 def open_store(url: str) -> ObjectStore:
     """The store that a URL names; whoever opens it closes it. Nothing is read or written yet.
 
-    ``memory://`` ends with the process; ``file:///absolute/path`` keeps objects as files. ConfigurationError says what
-    is wrong with another one and how to mend it; it never repeats the URL, which might hold a password.
+    ``memory://`` ends with the process; ``file:///absolute/path`` keeps objects as files; ``s3://bucket/prefix``, with
+    parameters, keeps them in a bucket. ConfigurationError says what is wrong with another one and how to mend it; it
+    never repeats the URL, which might hold a password.
     """
     parts = urlsplit(url)
     opener = _OPENERS.get(parts.scheme)
     if opener is None:
         raise ConfigurationError(_unknown_scheme(url, parts.scheme))
-    _refuse_parameters(parts)
+    if parts.fragment:
+        msg = f"{parts.scheme}:// takes nothing after '#'; write %23 if it belongs to the path"
+        raise ConfigurationError(msg)
     return opener(parts)
 
 
@@ -37,12 +40,10 @@ def _refuse_parameters(parts: SplitResult) -> None:
     if names:
         msg = f"{parts.scheme}:// takes no parameters; leave out {', '.join(names)}"
         raise ConfigurationError(msg)
-    if parts.fragment:
-        msg = f"{parts.scheme}:// takes nothing after '#'; write %23 if it belongs to the path"
-        raise ConfigurationError(msg)
 
 
 def _open_memory(parts: SplitResult) -> ObjectStore:
+    _refuse_parameters(parts)
     if parts.netloc or parts.path:
         msg = "there is one memory, without a name: write memory://"
         raise ConfigurationError(msg)
@@ -52,6 +53,7 @@ def _open_memory(parts: SplitResult) -> ObjectStore:
 
 
 def _open_file(parts: SplitResult) -> ObjectStore:
+    _refuse_parameters(parts)
     path = Path(unquote(parts.path))
     if parts.netloc not in {"", "localhost"} or not path.is_absolute():
         absolute = Path.cwd() / unquote(f"{parts.netloc}{parts.path}")
@@ -62,4 +64,18 @@ def _open_file(parts: SplitResult) -> ObjectStore:
     return LocalStore(path)
 
 
-_OPENERS: Mapping[str, Callable[[SplitResult], ObjectStore]] = {"file": _open_file, "memory": _open_memory}
+def _open_s3(parts: SplitResult) -> ObjectStore:
+    try:
+        from rindle.objectstore.s3 import S3Store  # noqa: PLC0415 - a backend is loaded when it is asked for
+        from rindle.objectstore.s3.options import parse_url  # noqa: PLC0415 - with it
+    except ModuleNotFoundError as error:
+        msg = "s3:// needs the SDK: pip install 'rindle-uploads[s3]'"
+        raise ConfigurationError(msg) from error
+    return S3Store(parse_url(parts))
+
+
+_OPENERS: Mapping[str, Callable[[SplitResult], ObjectStore]] = {
+    "file": _open_file,
+    "memory": _open_memory,
+    "s3": _open_s3,
+}

@@ -47,6 +47,12 @@ class FaultyStore(MultipartStore):
         self.capabilities = inner.capabilities
 
     @override
+    async def prepare(self) -> None:
+        async with self._call("prepare", ""):
+            await self.inner.prepare()
+        self.capabilities = self.inner.capabilities
+
+    @override
     async def sweep(self) -> int:
         async with self._call("sweep", ""):
             return await self.inner.sweep()

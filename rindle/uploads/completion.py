@@ -51,7 +51,10 @@ async def finish(storage: Storage, row: Upload, parts: Sequence[Part] | None = N
 
 async def _assemble(storage: Storage, row: Upload, parts: Sequence[Part]) -> str | None:
     assert row.multipart is not None  # noqa: S101 - an upload of one put is never FINALIZING
-    listed = [PartMeta(part_number=part.part_number, size=part.size, e_tag=part.e_tag) for part in parts]
+    listed = [
+        PartMeta(part_number=part.part_number, size=part.size, e_tag=part.e_tag, crc64nvme=part.crc64nvme)
+        for part in parts
+    ]
     for pause in (*_PAUSES, None):
         try:
             return (await storage.store.complete_multipart(row.multipart, listed)).e_tag

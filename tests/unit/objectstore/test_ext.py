@@ -13,7 +13,7 @@ from rindle.objectstore.errors import (
     StoreUnavailableError,
     UnsupportedOperationError,
 )
-from rindle.objectstore.ext import exists, get_ranges, put_stream, read, rename, rename_if_not_exists
+from rindle.objectstore.ext import copy_in_parts, exists, get_ranges, put_stream, read, rename, rename_if_not_exists
 from rindle.objectstore.memory import ANY_PARTS, MemoryStore
 from rindle.objectstore.types import Attributes, ByteRange, Capabilities, GetOptions, PartLimits
 from rindle.testing.faults import FaultyStore
@@ -331,3 +331,44 @@ async def test_several_parts_of_a_stream_are_under_way_at_once(store: FaultyStor
     await gate.full.wait()  # would never be, one after the other
     gate.open.set()
     await writing
+
+
+async def test_a_copy_in_parts_is_the_same_object() -> None:
+    store = FaultyStore(MemoryStore())
+    attributes = Attributes(content_type="text/plain")
+    await put_stream(store, "source", [DATA], attributes=attributes, tags={"a": "b"})
+    result = await copy_in_parts(store, "source", "target", part_size=1000)
+    async with await store.get("target", GetOptions(if_match=result.e_tag)) as found:
+        assert (found.attributes, await found.read()) == (attributes, DATA)
+    assert await store.get_tags("target") == {"a": "b"}
+    assert store.calls["copy_part"] == -(-len(DATA) // 1000)
+
+
+async def test_a_copy_in_parts_that_creates_leaves_what_is_there(store: FaultyStore) -> None:
+    await put_stream(store, "source", [DATA])
+    await store.put("target", b"there")
+    with pytest.raises(AlreadyExistsError):
+        await copy_in_parts(store, "source", "target", part_size=1000, mode="create")
+    assert await read(store, "target") == b"there"
+    assert await unfinished(store) == 0
+
+
+async def test_a_copy_in_parts_does_not_mix_two_sources(store: FaultyStore) -> None:
+    await put_stream(store, "source", [DATA])
+
+    async def replace_source(operation: str, _: str) -> None:
+        if operation == "copy_part" and store.calls["copy_part"] == 2:
+            await store.inner.put("source", DATA[::-1])
+
+    store.before = replace_source
+    with pytest.raises(StoreUnavailableError):
+        await copy_in_parts(store, "source", "target", part_size=1000)
+    assert not await exists(store, "target")
+    assert await unfinished(store) == 0
+
+
+async def test_a_copy_in_parts_that_creates_needs_a_store_that_can(store: FaultyStore) -> None:
+    await put_stream(store, "source", [DATA])
+    store.capabilities = Capabilities(copy_part=True, part_limits=ANY_PARTS)
+    with pytest.raises(UnsupportedOperationError):
+        await copy_in_parts(store, "source", "target", part_size=1000, mode="create")

@@ -1,0 +1,94 @@
+"""The SDK's client: made here and nowhere else, and so that bodies are sent without a second copy or hash."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, cast
+
+import aioboto3
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore.awsrequest import AWSPreparedRequest
+from botocore.loaders import Loader
+
+from rindle.objectstore.errors import StoreUnavailableError
+from rindle.objectstore.s3.bodies import RequestBody
+from rindle.objectstore.s3.errors import STORE
+from rindle.objectstore.s3.options import S3Options
+
+# The SDK makes the methods of its clients from a description, when it runs: there is nothing to type them against.
+Client = Any
+
+# What the SDK reads from its own files, a fifth of a second for each client that does not share it.
+_DESCRIPTIONS = Loader()
+
+
+class Connection:
+    """One client, and its pool of connections, made when it is first needed. For one event loop."""
+
+    def __init__(self, options: S3Options) -> None:
+        self._options = options
+        self._stack = AsyncExitStack()
+        self._making = asyncio.Lock()
+        self._client: Client | None = None
+        self._closed = False
+
+    async def client(self) -> Client:
+        """The client. What the SDK finds wrong with its configuration is raised as it is."""
+        async with self._making:
+            if self._closed:
+                msg = "the store is closed"
+                raise StoreUnavailableError(msg, store=STORE)
+            if self._client is None:
+                client = await self._stack.enter_async_context(_make_client(self._options))
+                client.meta.events.register_first("before-send.s3", _offer_body)
+                client.meta.events.register_first("needs-retry.s3", _settle_body)
+                self._client = client
+            return self._client
+
+    async def aclose(self) -> None:
+        """Close all connections; harmless when done twice."""
+        async with self._making:
+            self._closed = True
+            await self._stack.aclose()
+
+
+def _make_client(options: S3Options) -> AbstractAsyncContextManager[Client]:
+    inner = AioSession(profile=options.profile)
+    inner.register_component("data_loader", _DESCRIPTIONS)
+    session = aioboto3.Session(botocore_session=inner, region_name=options.region)
+    return cast(
+        AbstractAsyncContextManager[Client],
+        session.client("s3", endpoint_url=options.endpoint, config=_configuration(options)),
+    )
+
+
+def _offer_body(request: AWSPreparedRequest, **_: object) -> None:
+    if isinstance(request.body, RequestBody):
+        request.body.offer()
+
+
+def _settle_body(request_dict: Mapping[str, object], **_: object) -> None:
+    body = request_dict["body"]
+    if isinstance(body, RequestBody):
+        body.settle()
+
+
+def _configuration(options: S3Options) -> AioConfig:
+    return cast(
+        AioConfig,
+        AioConfig(
+            signature_version="s3v4",
+            max_pool_connections=options.connections,
+            tcp_keepalive=True,
+            connect_timeout=options.connect_timeout,
+            read_timeout=options.read_timeout,
+            # Slows down for a service that throttles; how many attempts there are is bounded by call and by client.
+            retries={"mode": "adaptive", "total_max_attempts": options.attempts},
+            # These three belong together. Left alone, the SDK reads every body once more for a checksum of its own, or
+            # for its signature, which the others do not stop.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"payload_signing_enabled": False, "addressing_style": options.addressing_style},
+        ),
+    )

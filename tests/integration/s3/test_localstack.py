@@ -1,0 +1,159 @@
+"""What only a server shows that checks bodies, sizes and multiparts as S3 does."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from rindle.objectstore.base import MultipartStore
+from rindle.objectstore.errors import (
+    AlreadyExistsError,
+    IntegrityError,
+    InvalidPartError,
+    MultipartNotFoundError,
+    ObjectStoreError,
+)
+from rindle.objectstore.ext import put_stream, read
+from rindle.objectstore.payload import BytesPayload, crc64nvme
+from rindle.objectstore.s3 import S3Store
+from rindle.objectstore.s3.bucket import Bucket
+from rindle.objectstore.types import CopyMode, PutOptions
+from tests.s3 import S3Server
+from tests.s3_proxy import Fault, S3Proxy
+from tests.serving import StartServer
+
+pytestmark = pytest.mark.long
+
+PART = 5 << 20
+COMPLETE = "POST ?uploadId"
+
+
+@pytest.fixture
+async def proxy(localstack: S3Server) -> AsyncIterator[S3Proxy]:
+    async with S3Proxy(localstack.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def store(localstack: S3Server, proxy: S3Proxy) -> AsyncIterator[S3Store]:
+    async with await localstack.new_store(endpoint=proxy.endpoint) as store:
+        yield store
+
+
+@pytest.fixture
+async def bucket(store: S3Store) -> AsyncIterator[Bucket]:
+    """The calls themselves, without what the store checks before them."""
+    bucket = Bucket(store.options)
+    yield bucket
+    await bucket.aclose()
+
+
+async def test_what_the_service_can_do_is_found_out(localstack: S3Server) -> None:
+    async with await localstack.new_store(checksums="auto", conditions=None) as store:
+        await store.prepare()
+        can = store.capabilities
+        assert all((can.put_create, can.put_update, can.copy_create, can.complete_create))
+        assert store.checksums
+        assert [meta async for meta in store.list()] == []
+        assert [multipart async for multipart in store.list_multiparts()] == []
+
+
+async def test_the_service_itself_refuses_wrong_bytes(store: S3Store) -> None:
+    ref = await store.create_multipart("key")
+    wrong = BytesPayload(b"some bytes", crc64nvme=crc64nvme(b"some other bytes"))
+    with pytest.raises(IntegrityError, match="BadDigest"):
+        await store.put_part(ref, 1, wrong)
+    with pytest.raises(IntegrityError, match="BadDigest"):
+        await store.put("key", wrong)
+
+
+async def test_the_service_itself_refuses_parts(store: S3Store, bucket: Bucket) -> None:
+    ref = await store.create_multipart("key")
+    parts = [await store.put_part(ref, number, b"small") for number in (1, 2)]
+    named = [{"PartNumber": part.part_number, "ETag": part.e_tag} for part in parts]
+    strange = [{"PartNumber": 1, "ETag": "0" * 32}]
+    for wrong, code in ((named, "EntityTooSmall"), (strange, "InvalidPart"), (named[::-1], "InvalidPartOrder")):
+        with pytest.raises(InvalidPartError, match=code):
+            await bucket.call(
+                "complete_multipart_upload", "key", UploadId=ref.multipart_id, MultipartUpload={"Parts": wrong}
+            )
+    assert [part async for part in store.list_parts(ref)] == parts
+
+
+@pytest.mark.parametrize("mode", ["overwrite", "create"])
+async def test_a_completion_whose_answer_is_lost_is_known_by_its_object(
+    store: S3Store, proxy: S3Proxy, mode: CopyMode
+) -> None:
+    data = bytes(range(256)) * (PART // 256) + b"more"
+    proxy.faults.append(Fault(COMPLETE, lose=True))
+    done = await put_stream(store, "key", [data], part_size=PART, mode=mode)
+    assert proxy.count(COMPLETE) == 2
+    assert (await store.head("key")).e_tag == done.e_tag
+    assert await read(store, "key") == data
+
+
+async def test_writes_whose_answers_are_lost_know_their_own_objects(store: S3Store, proxy: S3Proxy) -> None:
+    proxy.faults.append(Fault("PUT", lose=True))
+    await store.put("key", b"bytes", PutOptions(mode="create"))
+    proxy.faults.append(Fault("PUT", cut=0))
+    with pytest.raises(AlreadyExistsError):
+        await store.put("key", b"bytes", PutOptions(mode="create"))
+
+
+async def test_of_many_who_copy_to_create_one_wins(store: S3Store) -> None:
+    for number in range(5):
+        await store.put(f"source {number}", f"bytes {number}".encode())
+    copies = (store.copy(f"source {number}", "target", mode="create") for number in range(5))
+    outcomes = await asyncio.gather(*copies, return_exceptions=True)
+    losers = [outcome for outcome in outcomes if isinstance(outcome, ObjectStoreError)]
+    assert [type(loser) for loser in losers] == [AlreadyExistsError] * 4
+    (winner,) = [number for number, outcome in enumerate(outcomes) if not isinstance(outcome, BaseException)]
+    assert await read(store, "target") == f"bytes {winner}".encode()
+    assert [multipart async for multipart in store.list_multiparts()] == []
+
+
+async def test_a_multipart_of_another_prefix_is_not_found(store: S3Store) -> None:
+    ref = await store.create_multipart("key")
+    other: MultipartStore = S3Store(replace(store.options, prefix="other"))
+    async with other:
+        with pytest.raises(MultipartNotFoundError):
+            await other.put_part(ref, 1, b"bytes")
+        await other.abort_multipart(ref)
+    assert [multipart.ref async for multipart in store.list_multiparts()] == [ref]
+
+
+async def test_a_completion_names_the_checksums_of_its_parts_and_asks_only_for_those_it_lacks(
+    store: S3Store, proxy: S3Proxy
+) -> None:
+    """As versitygw wants it, in words of AWS."""
+    ref = await store.create_multipart("key")
+    parts = [await store.put_part(ref, 1, bytes(PART)), await store.put_part(ref, 2, b"more")]
+    assert [part.crc64nvme for part in parts] == [crc64nvme(bytes(PART)), crc64nvme(b"more")]
+    assert [part async for part in store.list_parts(ref)] == parts
+    asked = proxy.count("GET ?uploadId")
+    await store.complete_multipart(ref, parts)
+    assert proxy.count("GET ?uploadId") == asked
+    again = await store.create_multipart("key")
+    copied = await store.copy_part(again, 1, "key")
+    await store.complete_multipart(again, [replace(copied, crc64nvme=None)])
+    assert proxy.count("GET ?uploadId") == asked + 1
+    for request in proxy.seen(COMPLETE):
+        assert request.body.count(b"<ChecksumCRC64NVME>") == request.body.count(b"<Part>")
+
+
+async def test_an_upload_of_parts_with_checksums_is_a_call_for_each_and_two(
+    localstack: S3Server, proxy: S3Proxy, start_server: StartServer
+) -> None:
+    url = localstack.url(await localstack.new_bucket(), endpoint=proxy.endpoint)
+    server = await start_server(store=url)
+    proxy.requests.clear()
+    data = random.Random(0).randbytes(2 * PART + 1000)
+    location = await server.client.create(len(data))
+    for start, end in ((0, 1000), (1000, PART + 5), (PART + 5, len(data))):
+        assert (await server.client.patch(location, start, data[start:end])).offset == end
+    assert Counter(request.method for request in proxy.requests) == Counter(POST=2, PUT=3)
+    assert all("x-amz-checksum-crc64nvme" in request.headers for request in proxy.seen("PUT"))
+    assert await server.read_object(location) == data

@@ -1,0 +1,122 @@
+"""Uploads that go into a bucket, from the server's HTTP to the service's."""
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import rindle
+from rindle.bootstrap import Components
+from rindle.objectstore.ext import read
+from rindle.testing.faults import FaultyStore
+from tests.acceptance.process import Server, run_rindle, running
+from tests.http import Client, id_of
+from tests.s3 import SMALL_PART, S3Server
+from tests.s3_proxy import S3Proxy
+from tests.serving import RunningServer, StartServer, rebuild, serving_host
+
+PART = 64 * 1024
+DATA = random.Random(0).randbytes(PART * 3 + 1000)
+
+
+async def upload_in_patches(client: Client, data: bytes, *cuts: int) -> str:
+    location = await client.create(len(data))
+    start = 0
+    for end in (*cuts, len(data)):
+        response = await client.patch(location, start, data[start:end])
+        assert (response.status, response.offset) == (204, end)
+        assert (await client.head(location)).offset == end
+        start = end
+    return location
+
+
+def calls(store: FaultyStore) -> Counter[str]:
+    """But for the reaper's, which asks the service nothing here."""
+    return Counter({name: count for name, count in store.calls.items() if name != "sweep"})
+
+
+@pytest.fixture
+async def counted(moto: S3Server, proxy: S3Proxy, start_server: StartServer) -> tuple[RunningServer, FaultyStore]:
+    """A server whose store is counted twice: as the engine calls it, and as calls reach the service."""
+    url = moto.url(await moto.new_bucket(), endpoint=proxy.endpoint, min_part_size=str(SMALL_PART), conditions="none")
+    stores: list[FaultyStore] = []
+
+    def change(parts: Components) -> Components:
+        stores.append(FaultyStore(parts.store))
+        return rebuild(parts, store=stores[0])
+
+    server = await start_server(store=url, part_size=PART, change=change)
+    proxy.requests.clear()
+    return server, stores[0]
+
+
+async def test_an_upload_that_fits_one_part_is_one_call(
+    counted: tuple[RunningServer, FaultyStore], proxy: S3Proxy
+) -> None:
+    server, store = counted
+    location = await upload_in_patches(server.client, DATA[:PART], 100, 20_000)
+    assert calls(store) == Counter(put=1)
+    assert Counter(request.method for request in proxy.requests) == Counter(PUT=1)
+    assert await server.read_object(location) == DATA[:PART]
+
+
+async def test_a_larger_upload_is_a_call_for_each_part_and_two(
+    counted: tuple[RunningServer, FaultyStore], proxy: S3Proxy
+) -> None:
+    server, store = counted
+    location = await upload_in_patches(server.client, DATA, 100, 70_000, 150_000)
+    assert calls(store) == Counter(create_multipart=1, put_part=4, complete_multipart=1)
+    assert Counter(request.method for request in proxy.requests) == Counter(POST=2, PUT=4)
+    assert await server.read_object(location) == DATA
+
+
+async def test_an_upload_whose_service_fails_goes_on_when_it_is_back(
+    counted: tuple[RunningServer, FaultyStore], proxy: S3Proxy
+) -> None:
+    server, _ = counted
+    location = await server.client.create(len(DATA))
+    proxy.fail("PUT ?partNumber", *[(503, "ServiceUnavailable")] * 40)
+    refused = await server.client.patch(location, 0, DATA)
+    assert refused.status == 503
+    assert "retry-after" in refused.headers
+    proxy.faults.clear()
+    offset = (await server.client.head(location)).offset
+    assert (await server.client.patch(location, offset, DATA[offset:])).status == 204
+    assert await server.read_object(location) == DATA
+
+
+async def test_rindle_serve_takes_an_upload_in_several_requests_and_lives(moto: S3Server, tmp_path: Path) -> None:
+    bucket = await moto.new_bucket()
+    url = moto.url(f"{bucket}/a/prefix", min_part_size=str(SMALL_PART))
+    server = Server(tmp_path, "--store", url, "--part-size", str(PART))
+    async with running(server):
+        location = await server.client.create(len(DATA))
+        assert (await server.client.patch(location, 0, DATA[:100_000])).offset == 100_000
+        await server.kill()
+        await server.start()
+        assert (await server.client.head(location)).offset == 100_000
+        assert (await server.client.patch(location, 100_000, DATA[100_000:])).offset == len(DATA)
+    async with moto.store(bucket) as store:
+        (found,) = [meta async for meta in store.list()]
+        assert found.key.startswith(f"a/prefix/uploads/{id_of(location)}/")
+        assert await read(store, found.key) == DATA
+        assert [multipart async for multipart in store.list_multiparts()] == []
+
+
+async def test_the_environment_names_the_store(moto: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = await moto.new_bucket()
+    monkeypatch.setenv("RINDLE_STORE", moto.url(bucket, min_part_size=str(SMALL_PART)))
+    monkeypatch.setenv("RINDLE_DATA", str(tmp_path))
+    async with serving_host(rindle.create_app()) as client:
+        await upload_in_patches(client, DATA, 1, 70_000)
+    async with moto.store(bucket) as store:
+        (found,) = [meta async for meta in store.list()]
+        assert await read(store, found.key) == DATA
+
+
+def test_a_store_that_cannot_be_used_is_said_in_one_line_at_start(moto: S3Server, tmp_path: Path) -> None:
+    refused = run_rindle("serve", "--data", tmp_path, env={"RINDLE_STORE": moto.url("no-such-bucket")})
+    assert refused.returncode == 3
+    assert "Traceback" not in refused.stderr
+    assert "error: s3: there is no bucket no-such-bucket at http" in refused.stderr.splitlines()[-1]
