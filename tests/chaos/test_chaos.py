@@ -25,11 +25,12 @@ from rindle.testing.repository import EXPIRES_IN, LEASE_TTL
 from rindle.uploads.model import UploadState
 from tests.acceptance.process import Server, running
 from tests.http import OCTETS, TUS, Connection, Response, id_of
+from tests.s3 import S3Server
 
 T = TypeVar("T")
 
 KIB = 1 << 10
-PART = 256 * KIB
+MIB = 1 << 20
 _AT_ONCE = 6
 _PAUSE_S = 0.02
 _TRANSIENT = frozenset({409, 423, 503})
@@ -38,11 +39,12 @@ _PATIENCE_S = 60.0
 
 @dataclass(frozen=True)
 class Site:
-    """What the nodes share, and the nodes."""
+    """What the nodes share, and the nodes. ``part_size`` is that of all uploads."""
 
     nodes: tuple[Server, Server]
     database: Database
     store: MultipartStore
+    part_size: int
 
     @property
     def repository(self) -> SqlUploadRepository:
@@ -61,10 +63,13 @@ class Site:
 
 @pytest.fixture
 async def site(request: pytest.FixtureRequest, tmp_path: Path, postgres_url: str) -> AsyncIterator[Site]:
-    durability: str = request.param
-    store_url = (tmp_path / "objects").as_uri()
+    kind, durability = request.param
+    store_url, part_size = (tmp_path / "objects").as_uri(), 256 * KIB
+    if kind != "files":
+        s3: S3Server = request.getfixturevalue(kind)
+        store_url, part_size = s3.url(await s3.new_bucket()), 5 * MIB
     flags = [
-        *("--database", postgres_url, "--store", store_url, "--part-size", str(PART), "--lease-ttl", "5s"),
+        *("--database", postgres_url, "--store", store_url, "--part-size", str(part_size), "--lease-ttl", "5s"),
         *("--reap-interval", "500ms", "--spill-after", "300ms", "--tail-durability", durability),
     ]
     nodes = (Server(tmp_path / "one", *flags), Server(tmp_path / "two", *flags))
@@ -72,7 +77,7 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path, postgres_url: str
     store = open_store(store_url)
     assert isinstance(store, MultipartStore)
     async with running(*nodes), store:
-        yield Site(nodes, database, store)
+        yield Site(nodes, database, store, part_size)
     await database.aclose()
 
 
@@ -80,7 +85,9 @@ class Client:
     """One file on its way up, from a client that prefers a node as a balancer would have it."""
 
     def __init__(self, site: Site, chance: random.Random) -> None:
-        self.content = chance.randbytes(chance.choice([0, 1, 1000, PART, chance.randint(1, 6 * PART)]))
+        part = site.part_size
+        most = min(6 * part, 16 * MIB)
+        self.content = chance.randbytes(chance.choice([0, 1, 1000, part, chance.randint(1, most)]))
         self.terminated = False
         self.location = ""
         self._site = site
@@ -125,7 +132,7 @@ class Client:
 
     async def _append(self, node: Server) -> None:
         offset = self._acknowledged
-        size = self._chance.choice([0, 1, PART, len(self.content)])
+        size = self._chance.choice([0, 1, self._site.part_size, len(self.content)])
         body = self.content[offset : offset + size]
         headers = [TUS, OCTETS, ("Upload-Offset", str(offset)), ("Content-Length", str(len(body)))]
         if self._chance.random() < 0.2:
@@ -183,7 +190,12 @@ async def wreak_havoc(site: Site, chance: random.Random) -> None:
 
 @pytest.mark.timeout(1800)
 @pytest.mark.invariant("I1", "I3", "I4", "I5", "I6", "I7", "I8", "I10", "I11", "I20")
-@pytest.mark.parametrize("site", ["disk", "object"], indirect=True)
+@pytest.mark.parametrize(
+    "site",
+    [("files", "disk"), ("files", "object"), ("localstack", "disk"), ("versitygw", "disk"), ("versitygw", "object")],
+    ids="-".join,
+    indirect=True,
+)
 @pytest.mark.parametrize(
     "rounds", [pytest.param(30, marks=pytest.mark.long), pytest.param(200, marks=pytest.mark.chaos)]
 )
