@@ -20,7 +20,7 @@ logger = logging.getLogger("rindle.reaper")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaperOptions:
-    """``interval``: between rounds. ``batch``: rows looked at per round and kind. ``beat``: between heartbeats."""
+    """``interval``: between rounds. ``batch``: rows, or tails, per round and kind. ``beat``: between heartbeats."""
 
     interval: timedelta = timedelta(seconds=60)
     batch: int = 500
@@ -69,7 +69,7 @@ class Reaper:
         recovered = await self._try_each(unfinished, self._engine.recover)
         overdue = await self._repository.find_expired(limit=batch)
         expired = await self._try_each(overdue, self._engine.expire)
-        spilled = await self._engine.spill()
+        spilled = await self._engine.spill(limit=batch)
         removed = await self._tails.sweep(self._repository) + await self._store.sweep()
         failed = len(unfinished) - recovered + len(overdue) - expired
         return Round(expired=expired, recovered=recovered, spilled=spilled, files_removed=removed, failed=failed)

@@ -216,10 +216,10 @@ class UploadEngine:
             return await self._see_through(tidy(self._storage, upload))
         return await self._finisher.finish(upload, within=None)
 
-    async def spill(self) -> int:
+    async def spill(self, *, limit: int | None = None) -> int:
         """Move the tails that nobody has touched for a while from this node's disk into the store; how many."""
         idle_for = self.options.spill_after
-        return 0 if idle_for is None else await spill_idle(self._storage, idle_for)
+        return 0 if idle_for is None else await spill_idle(self._storage, idle_for, limit=limit)
 
     def drain(self) -> None:
         """Take no more bytes: bodies end at once, what arrived is kept, new ones are refused. Reading goes on."""

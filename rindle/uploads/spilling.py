@@ -19,8 +19,8 @@ logger = logging.getLogger("rindle.uploads")
 _AT_ONCE = 8
 
 
-async def spill_idle(storage: Storage, idle_for: timedelta) -> int:
-    """Spill every tail of this node that nobody has touched for so long; how many that were.
+async def spill_idle(storage: Storage, idle_for: timedelta, *, limit: int | None = None) -> int:
+    """Spill the tails of this node that nobody has touched for so long, or so many of them; how many that were.
 
     One that fails is logged, and stays where it is.
     """
@@ -36,7 +36,7 @@ async def spill_idle(storage: Storage, idle_for: timedelta) -> int:
                 logger.warning("the tail of upload %s was not spilled: %s", upload_id, error)
                 return False
 
-    idle = await storage.tails.find_idle(idle_for)
+    idle = (await storage.tails.find_idle(idle_for))[:limit]
     return sum(await asyncio.gather(*(spill_one(upload_id, name) for upload_id, name in idle)))
 
 

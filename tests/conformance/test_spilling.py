@@ -77,6 +77,14 @@ async def test_a_tail_that_nobody_has_touched_for_a_while_moves_into_the_store(
     await assert_finishes(two, upload, size)
 
 
+async def test_tails_are_spilled_by_and_by(start_node: StartNode) -> None:
+    server = await start_node("one", spill_after="1ms")
+    for _ in range(5):
+        await server.client.create(10, body=b"hello")
+    await asyncio.sleep(0.01)  # until all are idle
+    assert [await server.parts.engine.spill(limit=2) for _ in range(4)] == [2, 2, 1, 0]
+
+
 async def test_a_tail_that_was_touched_just_now_stays(start_node: StartNode) -> None:
     server = await start_node("one", spill_after="1h")
     upload = await server.client.create(10, body=b"hello")
