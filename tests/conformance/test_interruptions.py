@@ -155,7 +155,7 @@ async def test_a_body_that_is_awaited_for_ever_is_ended_too(start_server: StartS
 
 
 @pytest.mark.invariant("I3", "I4")
-async def test_twenty_bodies_at_one_offset_are_never_mixed(server: RunningServer) -> None:
+async def test_case_83_of_twenty_bodies_at_one_offset_one_counts_and_none_are_mixed(server: RunningServer) -> None:
     size = 2 * PART + 100
     upload = await server.client.create(size)
     bodies = [bytes([fill]) * size for fill in range(1, 21)]

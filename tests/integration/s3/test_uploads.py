@@ -13,7 +13,7 @@ from rindle.testing.faults import FaultyStore
 from tests.acceptance.process import Server, run_rindle, running
 from tests.http import Client, id_of
 from tests.s3 import SMALL_PART, S3Server
-from tests.s3_proxy import S3Proxy
+from tests.s3_proxy import Fault, S3Proxy, error_body
 from tests.serving import RunningServer, StartServer, rebuild, serving_host
 
 PART = 64 * 1024
@@ -49,6 +49,23 @@ async def counted(moto: S3Server, proxy: S3Proxy, start_server: StartServer) -> 
     server = await start_server(store=url, part_size=PART, change=change)
     proxy.requests.clear()
     return server, stores[0]
+
+
+async def test_case_91_an_error_in_a_completion_that_began_as_success_is_no_end(
+    counted: tuple[RunningServer, FaultyStore], proxy: S3Proxy
+) -> None:
+    server, _ = counted
+    location = await server.client.create(len(DATA))
+    proxy.faults += [
+        Fault("POST ?uploadId", answer=(200, error_body("AccessDenied")))
+    ] * 8  # of which a call is tried 4 times
+    assert (await server.client.patch(location, 0, DATA)).status == 503
+    assert (await server.client.head(location)).status == 423
+    assert proxy.faults == []
+    assert (await server.client.patch(location, len(DATA), b"")).status == 204
+    assert (await server.client.head(location)).offset == len(DATA)
+    assert await server.read_object(location) == DATA
+    assert await server.events(location) == ["created", "finished"]
 
 
 async def test_an_upload_that_fits_one_part_is_one_call(
