@@ -33,7 +33,7 @@ def serve(**flags: Any) -> None:  # noqa: ANN401 - one for each setting
 
 def _set_up_logging(level: str) -> None:
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    for chatty in ("alembic", "uvicorn", "aiosqlite"):
+    for chatty in ("alembic", "uvicorn", "aiosqlite", "aiobotocore", "botocore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
 
