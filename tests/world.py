@@ -17,13 +17,14 @@ from rindle.db.repository import SqlUploadRepository
 from rindle.errors import RindleError
 from rindle.objectstore.base import MultipartStore
 from rindle.objectstore.disk import DiskExecutor
+from rindle.objectstore.errors import StoreUnavailableError
 from rindle.reaper.service import Reaper, ReaperOptions
 from rindle.testing.faults import FaultyStore
 from rindle.uploads.body import BodyReader
 from rindle.uploads.checksum import Checksum
 from rindle.uploads.commands import AppendBytes
 from rindle.uploads.engine import UploadEngine
-from rindle.uploads.errors import ClientDisconnectedError
+from rindle.uploads.errors import ClientDisconnectedError, DatabaseUnavailableError
 from rindle.uploads.leases import LeaseOptions
 from rindle.uploads.model import Upload
 from rindle.uploads.node import NodeIdentity
@@ -81,6 +82,19 @@ class Steps:
         error = self.error(name, self.when)
         if error is not None:
             raise error
+
+
+def error_of(step: str, when: str) -> Exception | None:
+    """How a step of this name fails; None if it cannot."""
+    if step == "_unlink":
+        return None  # what cannot be removed is logged, and left to the sweep
+    if step in {"_make", "_resume"} and when == "after":
+        return None  # a call in this process: its answer is not lost
+    if step in {"add", "find", "find_node", "find_sources", "find_parts", "claim", "claim_work", "commit"}:
+        return DatabaseUnavailableError("the connection was lost")
+    if step.startswith("_") or step in {"write", "truncate"}:
+        return OSError(5, "input/output error")
+    return StoreUnavailableError("the connection was lost", store="test")
 
 
 class _Watched:

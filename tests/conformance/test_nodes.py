@@ -2,11 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from starlette.requests import Request
@@ -15,31 +11,11 @@ from rindle.bootstrap import Components
 from rindle.objectstore.errors import ObjectStoreError, StoreUnavailableError, ThrottledError
 from rindle.protocols.errors import NotAuthenticatedError, NotPermittedError
 from rindle.testing.faults import FaultyStore
-from rindle.uploads.leases import LeaseOptions
 from tests.acceptance.process import Server, running
 from tests.http import OCTETS, TUS
-from tests.serving import RunningServer, StartServer, rebuild
+from tests.serving import StartNode, StartServer, quickly, rebuild
 
 PART = 64 * 1024
-
-StartNode = Callable[..., Awaitable[RunningServer]]
-
-
-def quickly(parts: Components) -> Components:
-    """Whoever asks for a lease gets it as soon as its holder is quiet."""
-    leases = LeaseOptions(quiet_after=timedelta(milliseconds=1), poll_interval=timedelta(milliseconds=10))
-    return rebuild(parts, options=replace(parts.engine.options, leases=leases))
-
-
-@pytest.fixture
-def start_node(start_server: StartServer, tmp_path: Path, sqlite_url: str) -> StartNode:
-    """Starts servers with folders of their own on one database and one store."""
-
-    async def start(name: str, **settings: Any) -> RunningServer:
-        shared = {"database": sqlite_url, "store": (tmp_path / "objects").as_uri(), "part_size": PART}
-        return await start_server(data=tmp_path / name, **shared, **settings)
-
-    return start
 
 
 @pytest.mark.invariant("I1", "I3", "I4")

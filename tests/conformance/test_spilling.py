@@ -2,9 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -14,23 +12,10 @@ from rindle.db.models import nodes
 from rindle.objectstore.errors import StoreUnavailableError
 from rindle.testing.faults import FaultyStore
 from rindle.uploads.model import Tail, UploadState
-from tests.serving import RunningServer, StartServer, rebuild
+from tests.serving import RunningServer, StartNode, rebuild
 
 PART = 64 * 1024
 CONTENT = random.Random(31).randbytes(3 * PART + 100)
-
-StartNode = Callable[..., Awaitable[RunningServer]]
-
-
-@pytest.fixture
-def start_node(start_server: StartServer, tmp_path: Path, sqlite_url: str) -> StartNode:
-    """Starts servers with folders of their own on one database and one store."""
-
-    async def start(name: str, **settings: Any) -> RunningServer:
-        shared = {"database": sqlite_url, "store": (tmp_path / "objects").as_uri(), "part_size": PART}
-        return await start_server(data=tmp_path / name, **shared, **settings)
-
-    return start
 
 
 async def tail_of(server: RunningServer, upload: str) -> Tail:

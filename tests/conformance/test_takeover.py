@@ -2,23 +2,13 @@
 
 import asyncio
 import random
-from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 
-from rindle.bootstrap import Components
-from rindle.uploads.leases import LeaseOptions
 from tests.http import TUS
-from tests.serving import RunningServer, StartServer, rebuild
+from tests.serving import RunningServer, StartServer, quickly
 
 PART = 64 * 1024
-
-
-def quickly(parts: Components) -> Components:
-    """A client counts as quiet at once."""
-    leases = LeaseOptions(quiet_after=timedelta(milliseconds=1), poll_interval=timedelta(milliseconds=10))
-    return rebuild(parts, options=replace(parts.engine.options, leases=leases))
 
 
 @pytest.mark.parametrize("size", [5, PART, PART + 5])

@@ -33,8 +33,7 @@ from rindle.uploads.errors import (
     UploadGoneError,
 )
 from rindle.uploads.model import UploadState
-from tests.integration.uploads.test_crash_matrix import error_of
-from tests.world import OWNER, PART, Process, ProcessDied, Steps, World, finish, pattern, settle
+from tests.world import OWNER, PART, Process, ProcessDied, Steps, World, error_of, finish, pattern, settle
 
 T = TypeVar("T")
 

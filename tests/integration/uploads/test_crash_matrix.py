@@ -19,14 +19,13 @@ from sqlalchemy import text
 
 from rindle.errors import RindleError
 from rindle.objectstore.base import MultipartStore
-from rindle.objectstore.errors import StoreUnavailableError
 from rindle.objectstore.local import LocalStore
 from rindle.objectstore.memory import MemoryStore
 from rindle.uploads.checksum import Checksum
 from rindle.uploads.commands import ConcatenateUploads, CreateUpload, TerminateUpload
-from rindle.uploads.errors import DatabaseUnavailableError, UploadGoneError, UploadNotFoundError
+from rindle.uploads.errors import UploadGoneError, UploadNotFoundError
 from rindle.uploads.model import Upload, UploadState
-from tests.world import OWNER, PART, Process, ProcessDied, Steps, World, finish, pattern, settle
+from tests.world import OWNER, PART, Process, ProcessDied, Steps, World, error_of, finish, pattern, settle
 
 CONTENT = pattern(3 * PART + 1000)
 
@@ -246,15 +245,3 @@ async def check_rows(world: World) -> None:
         " AND upload_offset = upload_length AND upload_length > 0"
     )
     assert (await world.database.read(text(query)))[0].n == 0
-
-
-def error_of(step: str, when: str) -> Exception | None:
-    if step == "_unlink":
-        return None  # what cannot be removed is logged, and left to the sweep
-    if step in {"_make", "_resume"} and when == "after":
-        return None  # a call in this process: its answer is not lost
-    if step in {"add", "find", "find_node", "find_sources", "find_parts", "claim", "claim_work", "commit"}:
-        return DatabaseUnavailableError("the connection was lost")
-    if step.startswith("_") or step in {"write", "truncate"}:
-        return OSError(5, "input/output error")
-    return StoreUnavailableError("the connection was lost", store="test")
