@@ -84,10 +84,6 @@ class Server:
             host, port, path = await ready
         self.host, self.port, self.path = host, int(port), path
 
-    @property
-    def alive(self) -> bool:
-        return self._process is not None
-
     async def wait_for_output(self, text: str) -> None:
         """Return when the server has said this, in any of its lives."""
         await eventually(lambda: text in self.output, f"the server says {text!r}")
@@ -119,8 +115,11 @@ class Server:
 
     async def aclose(self) -> None:
         """Kill it if it lives."""
-        if self._process is not None:
-            await self.kill()
+        if self._process is None:
+            return
+        if self._process.returncode is None:
+            self.send_signal(signal.SIGKILL)
+        await self.wait()
 
     def note_memory(self) -> None:
         """Remember the most memory that any of its lives had, in bytes."""
