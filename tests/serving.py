@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -233,6 +233,17 @@ def quickly(parts: Components) -> Components:
     """The same, where a client counts as quiet at once."""
     leases = LeaseOptions(quiet_after=timedelta(milliseconds=1), poll_interval=timedelta(milliseconds=10))
     return rebuild(parts, options=replace(parts.engine.options, leases=leases))
+
+
+async def take_over(client: Client, upload: str, content: bytes, offsets: Collection[int]) -> None:
+    """Finish an upload that another client is in the middle of, starting at one of these offsets each time."""
+    response = await client.head(upload)
+    while response.status != 204:
+        # What the other had sent is kept first: then this is too early, and says where to go on.
+        assert response.offset in offsets
+        response = await client.patch(upload, response.offset, content[response.offset :])
+        assert response.status in {204, 409}
+    assert response.offset == len(content)
 
 
 @asynccontextmanager

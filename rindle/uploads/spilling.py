@@ -30,8 +30,9 @@ async def spill_idle(storage: Storage, idle_for: timedelta, *, limit: int | None
         async with slots:
             try:
                 upload = await storage.repository.find(upload_id)
-                named = upload is not None and upload.tail is not None and upload.tail.name == name
-                return upload is not None and named and await spill(storage, upload)
+                if upload is None or upload.tail is None or upload.tail.name != name:
+                    return False
+                return await spill(storage, upload)
             except RindleError as error:
                 logger.warning("the tail of upload %s was not spilled: %s", upload_id, error)
                 return False

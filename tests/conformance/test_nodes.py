@@ -13,7 +13,7 @@ from rindle.protocols.errors import NotAuthenticatedError, NotPermittedError
 from rindle.testing.faults import FaultyStore
 from tests.acceptance.process import Server, running
 from tests.http import OCTETS, TUS
-from tests.serving import StartNode, StartServer, quickly, rebuild
+from tests.serving import StartNode, StartServer, quickly, rebuild, take_over
 
 PART = 64 * 1024
 
@@ -31,12 +31,7 @@ async def test_case_86_who_comes_back_on_another_node_takes_over_from_a_patch_th
         await stalled.begin_patch(upload, 0, length=len(content))
         await stalled.send(content[:size])
         await one.tap.took(size)
-        response = await two.client.head(upload)
-        while response.status != 204:
-            offset = response.offset
-            assert offset in {0, PART, size}
-            response = await two.client.patch(upload, offset, content[offset:])
-            assert response.status in {204, 409}
+        await take_over(two.client, upload, content, {0, PART, size})
         ended = await stalled.read_response()
         assert (ended.status, ended.code) == (423, "upload_interrupted")
     assert await two.read_object(upload) == content
