@@ -18,6 +18,7 @@ from rindle.db.schema import create_schema, require_schema, schema_state
 from rindle.errors import ConfigurationError
 from rindle.objectstore.base import MultipartStore
 from rindle.objectstore.disk import DiskExecutor
+from rindle.objectstore.types import Capabilities
 from rindle.objectstore.urls import open_store
 from rindle.reaper.service import Reaper, ReaperOptions
 from rindle.settings import Settings, load_settings
@@ -74,6 +75,7 @@ async def open_components(settings: Settings) -> AsyncIterator[Components]:
         await _prepare_schema(database, settings.database_url)
         store = await stack.enter_async_context(await _open_store(settings.store_url))
         await store.prepare()
+        _require_publishing(settings, store.capabilities)
         node = NodeIdentity(settings.tails_folder, name=settings.node_name)
         stack.callback(node.close)
         disk = DiskExecutor("tails")
@@ -147,6 +149,18 @@ async def _open_store(url: str) -> MultipartStore:
     return store
 
 
+def _require_publishing(settings: Settings, capabilities: Capabilities) -> None:
+    template = settings.publish_to
+    if template is None or settings.publish_overwrite or "{id}" in template:
+        return
+    if not (capabilities.copy_create and capabilities.attributes):
+        msg = (
+            f"the store cannot copy to {template} without replacing what stands there;"
+            " put {id} into publish_to, or set publish_overwrite"
+        )
+        raise ConfigurationError(msg)
+
+
 def make_folder(path: Path) -> None:
     """Make the data folder where it is missing. ConfigurationError if it cannot be made or written to."""
     try:
@@ -167,6 +181,9 @@ def _engine_options(settings: Settings) -> EngineOptions:
         parts_in_flight=settings.parts_in_flight,
         memory_budget=settings.memory_budget,
         key_root=settings.key_prefix,
+        usecase=settings.usecase,
+        publish_to=settings.key_template(),
+        overwrite=settings.publish_overwrite,
         completion_timeout=settings.completion_timeout,
         shutdown_grace=settings.shutdown_grace,
         terminate_complete=settings.terminate_complete,

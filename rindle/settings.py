@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rindle.errors import ConfigurationError
+from rindle.uploads.keys import KeyTemplate
 from rindle.uploads.options import DEFAULT_OPTIONS
 
 PREFIX = "RINDLE_"
@@ -29,6 +30,7 @@ _LEAST_LEASE_TTL = timedelta(seconds=5)
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", re.ASCII)
 _URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?", re.ASCII)
+_USECASE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
 
 
@@ -73,6 +75,13 @@ def _check_path(value: str) -> str:
 def _check_prefix(value: str) -> str:
     if value and not _PATH.fullmatch(f"/{value}"):
         msg = "give a prefix such as uploads or team/uploads: no slash at its ends"
+        raise ValueError(msg)
+    return value
+
+
+def _check_usecase(value: str) -> str:
+    if not _USECASE.fullmatch(value):
+        msg = "give a name such as avatars: letters, digits, - and _"
         raise ValueError(msg)
     return value
 
@@ -170,6 +179,19 @@ class Settings(BaseSettings):
     key_prefix: Annotated[str, AfterValidator(_check_prefix)] = Field(
         default=DEFAULT_OPTIONS.key_root, description="What the key of every object starts with."
     )
+    usecase: Annotated[str, AfterValidator(_check_usecase)] = Field(
+        default=DEFAULT_OPTIONS.usecase, description="What the uploads are for; for keys, and to tell them apart."
+    )
+    publish_to: Annotated[str | None, _EmptyIsNone] = Field(
+        default=None,
+        description="Key that an object gets when it is whole, such as 'media/{date}/{id}/{filename}', by a copy inside"
+        " the store. Fields: prefix, usecase, date, year, month, day, id, filename. Default: the object stays under a"
+        " key of its own.",
+    )
+    publish_overwrite: bool = Field(
+        default=DEFAULT_OPTIONS.overwrite,
+        description="Let a published object replace another; else an upload whose key is taken gets its id into it.",
+    )
     expires_in: OptionalDuration = Field(
         default=timedelta(days=1), description="How long an unfinished upload is kept after its last bytes, or 'never'."
     )
@@ -240,7 +262,18 @@ class Settings(BaseSettings):
         if self.deferred_size > self.max_size and "deferred_size" in self.model_fields_set:
             msg = f"deferred_size ({self.deferred_size}) must not be larger than max_size ({self.max_size})"
             raise ValueError(msg)
+        try:
+            self.key_template()
+        except ValueError as error:
+            msg = f"publish_to: {error} (given: {self.publish_to!r})"
+            raise ValueError(msg) from error
         return self
+
+    def key_template(self) -> KeyTemplate | None:
+        """Where objects are published."""
+        if self.publish_to is None:
+            return None
+        return KeyTemplate(self.publish_to, prefix=self.key_prefix, usecase=self.usecase)
 
     @property
     def store_url(self) -> str:

@@ -21,9 +21,10 @@ UPLOAD_COLUMNS: tuple[ColumnElement[Any], ...] = (
 )
 """What :func:`to_upload` needs. Whether a lease lives and an upload is expired, only the database says."""
 
-NEW_COLUMNS = ("id", "owner", "state", "upload_length", "part_size", "metadata", "partial", "concat")
+_DESCRIPTION = ("id", "owner", "metadata", "partial", "concat", "usecase", "content_type")
+_FIXED = (*_DESCRIPTION, "pins", "generation", "created_at", "expires_at")
 
-_FIXED = ("id", "owner", "metadata", "partial", "concat", "pins", "generation", "created_at", "expires_at")
+NEW_COLUMNS = (*_DESCRIPTION, "state", "upload_length", "part_size", "target")
 
 
 def to_upload(row: Row[Any]) -> Upload:
@@ -33,8 +34,7 @@ def to_upload(row: Row[Any]) -> Upload:
             f"upload {row.id} was written by a newer rindle (format {row.format}, this one reads {FORMAT}): upgrade it"
         )
     return Upload(
-        id=row.id,
-        owner=row.owner,
+        **{name: getattr(row, name) for name in _DESCRIPTION},
         state=UploadState(row.state),
         offset=row.upload_offset,
         length=row.upload_length,
@@ -46,12 +46,10 @@ def to_upload(row: Row[Any]) -> Upload:
         e_tag=row.e_tag,
         lease=_to_lease(row),
         generation=row.generation,
-        metadata=row.metadata,
-        partial=row.partial,
-        concat=row.concat,
         pins=row.pins,
         untidy=row.untidy,
         reason=row.reason,
+        target=row.target,
         created_at=row.created_at,
         expires_at=row.expires_at,
         expired=bool(row.expired),
@@ -85,14 +83,11 @@ def to_node(row: Row[Any]) -> Node:
 def new_values(new: NewUpload) -> dict[str, Any]:
     """The columns of a new row that the caller decides."""
     return {
-        "id": new.id,
-        "owner": new.owner,
+        **{name: getattr(new, name) for name in _DESCRIPTION},
         "state": str(new.state),
         "upload_length": new.length,
         "part_size": new.part_size,
-        "metadata": new.metadata,
-        "partial": new.partial,
-        "concat": new.concat,
+        "target": new.target,
     }
 
 
@@ -116,6 +111,7 @@ def mutable_values(upload: Upload) -> dict[str, Any]:
         "lease_holder": lease and lease.holder,
         "untidy": upload.untidy,
         "reason": upload.reason,
+        "target": upload.target,
     }
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from rindle.errors import RindleError
 from rindle.uploads.errors import LeaseLostError, StaleUploadError
 from rindle.uploads.model import Upload, UploadState
+from rindle.uploads.publishing import withdraw
 from rindle.uploads.storage import Storage
 
 
@@ -17,6 +18,7 @@ async def clean_up(storage: Storage, upload: Upload) -> Upload:
     """
     await _remove_multiparts(storage, upload)
     await _remove_objects(storage, upload, keep=None)
+    await withdraw(storage, upload)
     if upload.tail is not None and upload.tail.node == storage.tails.node.id:
         await storage.tails.discard(upload.tail.name)
     state = UploadState.FAILED if upload.failed else UploadState.ABORTED

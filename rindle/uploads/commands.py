@@ -8,11 +8,16 @@ from rindle.uploads.checksum import Checksum
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateUpload:
-    """``length`` None: declared later. ``body_length`` None: not said (chunked), or no body comes with it."""
+    """``length`` None: declared later. ``body_length`` None: not said (chunked), or no body comes with it.
+
+    ``filename`` and ``content_type`` are what the client says of its file, as it says them.
+    """
 
     owner: str
     length: int | None
     metadata: str = ""
+    filename: str | None = None
+    content_type: str | None = None
     partial: bool = False
     concat: str | None = None
     body_length: int | None = None
@@ -27,6 +32,8 @@ class ConcatenateUploads:
     sources: Sequence[str]
     concat: str
     metadata: str = ""
+    filename: str | None = None
+    content_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing_extensions import override
 from rindle.objectstore.base import ObjectStore
 from rindle.objectstore.errors import InvalidRangeError, MultipartNotFoundError, NotFoundError, ObjectStoreError
 from rindle.objectstore.payload import JoinedPayload, Payload
-from rindle.objectstore.types import ByteRange, GetOptions, PartMeta, PutOptions
+from rindle.objectstore.types import ByteRange, GetOptions, PartMeta
 from rindle.uploads.errors import LeaseLostError, StaleUploadError, UploadGoneError
 from rindle.uploads.model import EventType, Part, Upload, UploadState
 from rindle.uploads.planner import Segment, plan_joining
@@ -44,7 +44,7 @@ class _Source(Payload):
 async def join(storage: Storage, row: Upload) -> Upload:
     """Store the parts of a concatenation whose lease the caller holds.
 
-    The row returned is FINALIZING with its lease kept, or COMPLETE with its lease released when one put was enough.
+    The row returned is FINALIZING with its lease kept, or COMPLETE with its lease released when one put was all.
     On an error the lease is released and what was stored stays committed, for another attempt. UploadGoneError when
     no attempt can succeed, because a source or what was stored is not there any more: the row is ABORTING then.
     """
@@ -60,15 +60,14 @@ async def join(storage: Storage, row: Upload) -> Upload:
 async def _put_whole(storage: Storage, row: Upload, sources: Sequence[Upload]) -> Upload:
     key = storage.new_key(row)
     whole = [Segment(number, 0, source.offset) for number, source in enumerate(sources) if source.offset]
-    options = PutOptions(attributes=storage.attributes(row.id))
     try:
-        result = await storage.store.put(key, _payload(storage, sources, whole), options)
+        result = await storage.store.put(key, _payload(storage, sources, whole), storage.put_options(row))
     except ObjectStoreError as error:
         await _give_up(storage, row, error)
         raise
-    done = replace(row, state=UploadState.COMPLETE, offset=row.length or 0, key=key, e_tag=result.e_tag, lease=None)
+    done = replace(row, offset=row.length or 0).with_object(key, result.e_tag)
     try:
-        return await storage.repository.commit(row, done, events=[EventType.FINISHED])
+        return await storage.repository.commit(row, done, events=done.finish_events)
     except StaleUploadError:
         with contextlib.suppress(ObjectStoreError):
             await storage.store.delete(key)

@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any
 
+from rindle.clock import utc_now
 from rindle.errors import RindleError
 from rindle.objectstore.base import MultipartStore
 from rindle.objectstore.errors import ObjectStoreError
@@ -78,6 +79,7 @@ class UploadEngine:
             key_root=options.key_root,
             parts_in_flight=options.parts_in_flight,
             tails_in_store=options.tails_in_store,
+            overwrite=options.overwrite,
         )
         self._leases = Leases(repository, tails.node, options.leases)
         self._tasks = Tasks()
@@ -104,16 +106,7 @@ class UploadEngine:
             raise MaxSizeExceededError(None, max_size=most)
         if command.length is not None and (command.body_length or 0) > command.length:
             raise LengthExceededError(None, length=command.length)
-        new = NewUpload(
-            id=new_upload_id(),
-            owner=command.owner,
-            state=UploadState.ACTIVE,
-            length=command.length,
-            part_size=self._plan_part_size(command.length),
-            metadata=command.metadata,
-            partial=command.partial,
-            concat=command.concat,
-        )
+        new = self._new_upload(command, command.length)
         upload = await self._repository.add(new, events=[EventType.CREATED])
         return await self._complete_empty(upload) if upload.length == 0 else upload
 
@@ -134,16 +127,7 @@ class UploadEngine:
         """
         self._refuse_when_draining()
         length = await self._measure_sources(command)
-        new = NewUpload(
-            id=new_upload_id(),
-            owner=command.owner,
-            state=UploadState.CONCATENATING,
-            length=length,
-            part_size=self._plan_part_size(length),
-            metadata=command.metadata,
-            concat=command.concat,
-            sources=command.sources,
-        )
+        new = self._new_upload(command, length)
         try:
             upload = await self._repository.add(new, events=[EventType.CREATED])
         except StaleUploadError as error:
@@ -240,6 +224,26 @@ class UploadEngine:
                     await spill_idle(self._storage, timedelta(0))
             except (TimeoutError, RindleError) as error:
                 logger.warning("not all tails were spilled at shutdown, the rest waits on this node's disk: %r", error)
+
+    def _new_upload(self, command: CreateUpload | ConcatenateUploads, length: int | None) -> NewUpload:
+        sources = command.sources if isinstance(command, ConcatenateUploads) else ()
+        partial = isinstance(command, CreateUpload) and command.partial
+        upload_id = new_upload_id()
+        template = None if partial else self.options.publish_to
+        return NewUpload(
+            id=upload_id,
+            owner=command.owner,
+            state=UploadState.CONCATENATING if sources else UploadState.ACTIVE,
+            length=length,
+            part_size=self._plan_part_size(length),
+            metadata=command.metadata,
+            partial=partial,
+            concat=command.concat,
+            sources=sources,
+            usecase=self.options.usecase,
+            content_type=command.content_type,
+            target=None if template is None else template.render(upload_id, utc_now(), command.filename),
+        )
 
     # Checks
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from rindle.errors import RindleError
 from rindle.objectstore.errors import NotFoundError, ObjectStoreError
-from rindle.objectstore.types import MultipartRef, PutOptions
+from rindle.objectstore.types import MultipartRef
 from rindle.uploads.body import BodyReader
 from rindle.uploads.buffer import PartBuffer
 from rindle.uploads.checksum import Checksum
@@ -224,17 +224,8 @@ class Ingest:
     async def _put_object(self) -> None:
         store = self._storage.store
         key = self._storage.new_key(self.row)
-        options = PutOptions(attributes=self._storage.attributes(self.row.id))
-        result = await store.put(key, self._buffer.payload(), options)
-        after = replace(
-            self._with_parts([]),
-            state=UploadState.COMPLETE,
-            offset=self._position,
-            key=key,
-            e_tag=result.e_tag,
-            tail=None,
-            lease=None,
-        )
+        result = await store.put(key, self._buffer.payload(), self._storage.put_options(self.row))
+        after = replace(self._with_parts([]), offset=self._position, tail=None).with_object(key, result.e_tag)
         try:
             await self._commit(after, events=after.finish_events)
         except LeaseLostError:

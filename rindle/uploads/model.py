@@ -29,6 +29,8 @@ class UploadState(StrEnum):
     FAILED = "failed"
 
 
+DEFAULT_USECASE = "default"
+
 EXPIRED = "expired"
 """The reason of an upload that ended because its time was over."""
 
@@ -88,6 +90,8 @@ class Upload:
 
     ``offset`` is what was acknowledged: the committed parts and the tail, contiguous from byte 0. ``length`` is None
     while deferred. ``key`` is where the object stands, or will (a multipart knows it early, a single put when done).
+    ``target`` is where the object is to be published, None where it stays under its own key; then they are one.
+    ``usecase`` is what the operator calls this kind of uploads, ``content_type`` what the client says of the file.
     ``metadata`` and ``concat`` are the client's headers as they came. ``generation`` counts commits. ``untidy``: some
     attempt died or never got an answer, so that the store may hold more under the upload's prefix than the row names.
     ``reason`` is why an upload ended that nobody terminated: :data:`EXPIRED`, or the code of what failed.
@@ -112,6 +116,9 @@ class Upload:
     pins: int = 0
     untidy: bool = False
     reason: str | None = None
+    usecase: str = DEFAULT_USECASE
+    content_type: str | None = None
+    target: str | None = None
     created_at: datetime
     expires_at: datetime | None = None
     expired: bool = False
@@ -130,6 +137,12 @@ class Upload:
         """This upload in ABORTING: nobody has it any more, and what it left goes next."""
         return replace(self, state=UploadState.ABORTING, reason=reason, lease=None)
 
+    def with_object(self, key: str, e_tag: str | None) -> "Upload":
+        """This upload once one put made its object: COMPLETE with its lease released, or FINALIZING to be published."""
+        if self.target is None:
+            return replace(self, state=UploadState.COMPLETE, key=key, e_tag=e_tag, lease=None)
+        return replace(self, state=UploadState.FINALIZING, key=key, e_tag=e_tag)
+
     @property
     def is_final(self) -> bool:
         """Whether this is the concatenation of partial uploads."""
@@ -137,8 +150,8 @@ class Upload:
 
     @property
     def finish_events(self) -> Sequence["EventType"]:
-        """What to tell when the object stands. Of a partial upload nothing: of what it becomes."""
-        return () if self.partial else (EventType.FINISHED,)
+        """What to tell when the object stands at its place. Of a partial upload nothing: of what it becomes."""
+        return (EventType.FINISHED,) if self.state is UploadState.COMPLETE and not self.partial else ()
 
     @property
     def parts_end(self) -> int:

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from rindle.uploads.body import BodyPace
+from rindle.uploads.keys import KeyTemplate
 from rindle.uploads.leases import LeaseOptions
+from rindle.uploads.model import DEFAULT_USECASE
 from rindle.uploads.planner import MIB
 
 TIB = 1 << 40
@@ -21,7 +23,9 @@ class EngineOptions:
     ``terminate_complete``: whether a client may remove an upload that is complete. ``tails_in_store``: keep tails in
     the store before they are acknowledged. ``spill_after``: move tails from the disk to the store that nobody has
     touched for so long, and all of them at a shutdown; None: never. ``rewind``: when a tail is lost for good, go back
-    to the last committed part instead of giving the upload up.
+    to the last committed part instead of giving the upload up. ``usecase``: what the uploads made here are for.
+    ``publish_to``: where their objects are copied when they are whole; None: they stay under keys of their own.
+    ``overwrite``: that copy may replace another object; else an upload whose key is taken gets its id into it.
     """
 
     max_size: int = 5 * TIB
@@ -31,6 +35,9 @@ class EngineOptions:
     memory_budget: int = 256 * MIB
     max_sources: int = 1000
     key_root: str = "uploads"
+    usecase: str = DEFAULT_USECASE
+    publish_to: KeyTemplate | None = None
+    overwrite: bool = False
     completion_timeout: timedelta = timedelta(seconds=25)
     inspection_timeout: timedelta = timedelta(seconds=2)
     shutdown_grace: timedelta = timedelta(seconds=20)

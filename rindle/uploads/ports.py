@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from rindle.uploads.model import EventType, Part, Upload, UploadState
+from rindle.uploads.model import DEFAULT_USECASE, EventType, Part, Upload, UploadState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,9 @@ class NewUpload:
     metadata: str = ""
     partial: bool = False
     concat: str | None = None
+    usecase: str = DEFAULT_USECASE
+    content_type: str | None = None
+    target: str | None = None
     sources: Sequence[str] = ()
 
 

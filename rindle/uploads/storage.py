@@ -4,8 +4,15 @@ import contextlib
 from dataclasses import dataclass
 
 from rindle.objectstore.base import MultipartStore
-from rindle.objectstore.errors import ObjectStoreError
-from rindle.objectstore.types import NO_ATTRIBUTES, Attributes, MultipartOptions, MultipartRef, PutOptions
+from rindle.objectstore.errors import NotFoundError, ObjectStoreError
+from rindle.objectstore.types import (
+    Attributes,
+    GetOptions,
+    MultipartOptions,
+    MultipartRef,
+    ObjectMeta,
+    PutOptions,
+)
 from rindle.uploads.budget import MemoryBudget
 from rindle.uploads.buffer import PartBuffer
 from rindle.uploads.errors import UploadGoneError, UploadNotFoundError
@@ -17,13 +24,15 @@ from rindle.uploads.tail import Tails
 
 MARKER = "rindle-upload"
 
+_HEAD = GetOptions(head=True)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
     """Store, rows, tails and memory of one engine.
 
     ``key_root`` is the prefix of all keys; ``parts_in_flight`` counts per append; ``tails_in_store``: no tail is
-    acknowledged that lies on this node's disk only.
+    acknowledged that lies on this node's disk only; ``overwrite``: publishing an object may replace another.
     """
 
     store: MultipartStore
@@ -33,22 +42,37 @@ class Storage:
     key_root: str
     parts_in_flight: int
     tails_in_store: bool
+    overwrite: bool
 
-    def attributes(self, upload_id: str) -> Attributes:
-        """The mark by which an object is known as this upload's."""
+    def put_options(self, upload: Upload) -> PutOptions:
+        """How an object of this upload is stored."""
+        return PutOptions(attributes=self._attributes(upload))
+
+    def _attributes(self, upload: Upload) -> Attributes:
+        """Its type, and the mark by which it is known as this upload's."""
         if not self.store.capabilities.attributes:
-            return NO_ATTRIBUTES
-        return Attributes(metadata={MARKER: upload_id})
+            return Attributes()
+        return Attributes(content_type=upload.content_type, metadata={MARKER: upload.id})
+
+    async def find_object(self, upload: Upload, key: str) -> ObjectMeta | None:
+        """What stands under this key, if it has the length of this upload and, where marks are kept, its mark."""
+        try:
+            found = await self.store.get(key, _HEAD)
+        except NotFoundError:
+            return None
+        async with found:
+            marked = not self.store.capabilities.attributes or found.attributes.metadata.get(MARKER) == upload.id
+            return found.meta if marked and found.meta.size == upload.length else None
 
     async def create_multipart(self, upload: Upload, *, part_size: int | None) -> MultipartRef:
         """A new multipart under a key of its own."""
-        options = MultipartOptions(part_size=part_size, attributes=self.attributes(upload.id))
+        options = MultipartOptions(part_size=part_size, attributes=self._attributes(upload))
         return await self.store.create_multipart(self.new_key(upload), options)
 
     async def put_tail(self, upload: Upload, buffer: PartBuffer) -> Tail:
         """Bring a tail into the store, under a key of its own. The caller's commit names it, or it goes again."""
         key = new_key(self.tail_prefix(upload))
-        await self.store.put(key, buffer.payload(), PutOptions(attributes=self.attributes(upload.id)))
+        await self.store.put(key, buffer.payload(), self.put_options(upload))
         return Tail(name=key, node=IN_STORE, length=buffer.size, crc64nvme=buffer.crc64nvme)
 
     async def drop_tail(self, tail: Tail) -> None:

@@ -270,6 +270,22 @@ class TestTogether:
             load_settings({"deferred_size": "2GiB", "max_size": "1GiB"})
         assert load_settings({"max_size": "1GiB"}).max_size == 1 << 30
 
+    @pytest.mark.parametrize(
+        ("given", "fault"),
+        [
+            ({"publish_to": "media/{nmae}"}, r"publish_to: there is no \{nmae\}; .* \(given: 'media/\{nmae\}'\)"),
+            ({"publish_to": "{prefix}/{id}", "key_prefix": ""}, "publish_to: give a key such as"),
+            ({"usecase": "a/b"}, "usecase: give a name such as avatars"),
+            ({"usecase": ""}, "usecase: give a name such as avatars"),
+        ],
+    )
+    def test_a_key_that_could_not_do(self, given: dict[str, str], fault: str) -> None:
+        with pytest.raises(ConfigurationError, match=fault):
+            load_settings(given)
+
+    def test_an_empty_template_is_none(self) -> None:
+        assert load_settings({"publish_to": ""}).key_template() is None
+
 
 class TestSecrets:
     URL = "postgresql://rindle:s3cret@db/rindle"

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rindle.protocols.base import RequestHead
 from rindle.protocols.errors import (
@@ -14,7 +14,7 @@ from rindle.protocols.errors import (
     UnsupportedMediaTypeError,
     UnsupportedVersionError,
 )
-from rindle.protocols.tus.metadata import parse_metadata
+from rindle.protocols.tus.metadata import find_content_type, find_filename, parse_metadata
 from rindle.uploads.checksum import Checksum
 from rindle.uploads.commands import AppendBytes, ConcatenateUploads, CreateUpload, TerminateUpload
 from rindle.uploads.errors import UploadNotFoundError
@@ -92,11 +92,16 @@ def _check_version(head: RequestHead) -> None:
 def _parse_creation(head: RequestHead) -> Command:
     headers = head.headers
     metadata = headers.find("Upload-Metadata") or ""
-    parse_metadata(metadata)
+    pairs = parse_metadata(metadata)
     concat = headers.find("Upload-Concat")
     body_length = head.body_length
     if concat is not None and concat != "partial":
-        return _parse_concatenation(head, concat, metadata)
+        return replace(
+            _parse_concatenation(head, concat),
+            metadata=metadata,
+            filename=find_filename(pairs),
+            content_type=find_content_type(pairs),
+        )
     brings_body = _has_body_type(head) and body_length != 0
     if brings_body:
         _check_coding(head)
@@ -104,6 +109,8 @@ def _parse_creation(head: RequestHead) -> Command:
         owner=head.owner,
         length=_parse_length(head),
         metadata=metadata,
+        filename=find_filename(pairs),
+        content_type=find_content_type(pairs),
         partial=concat is not None,
         concat=concat,
         body_length=body_length if brings_body else None,
@@ -122,7 +129,7 @@ def _parse_length(head: RequestHead) -> int | None:
     return length
 
 
-def _parse_concatenation(head: RequestHead, concat: str, metadata: str) -> ConcatenateUploads:
+def _parse_concatenation(head: RequestHead, concat: str) -> ConcatenateUploads:
     kind, _, urls = concat.partition(";")
     if kind != "final" or not urls:
         raise MalformedHeaderError("Upload-Concat", "must be 'partial', or 'final;' and the URLs of partial uploads")
@@ -137,7 +144,7 @@ def _parse_concatenation(head: RequestHead, concat: str, metadata: str) -> Conca
     # A list with commas would read as one long URL, and lose all uploads but the last.
     if "," in urls or not all(is_upload_id(source) for source in sources):
         raise MalformedHeaderError("Upload-Concat", "must name partial uploads of this server, one space between them")
-    return ConcatenateUploads(owner=head.owner, sources=sources, concat=concat, metadata=metadata)
+    return ConcatenateUploads(owner=head.owner, sources=sources, concat=concat)
 
 
 def _parse_append(head: RequestHead, upload_id: str) -> AppendBytes:

@@ -1,5 +1,6 @@
 """Uploads that go into a bucket, from the server's HTTP to the service's."""
 
+import base64
 import random
 from collections import Counter
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 import rindle
 from rindle.bootstrap import Components
+from rindle.errors import ConfigurationError
 from rindle.objectstore.ext import read
 from rindle.testing.faults import FaultyStore
 from tests.acceptance.process import Server, run_rindle, running
@@ -101,6 +103,34 @@ async def test_an_upload_whose_service_fails_goes_on_when_it_is_back(
     offset = (await server.client.head(location)).offset
     assert (await server.client.patch(location, offset, DATA[offset:])).status == 204
     assert await server.read_object(location) == DATA
+
+
+@pytest.mark.parametrize("size", [1000, len(DATA)])
+async def test_an_upload_is_published_under_the_name_of_its_file(
+    moto: S3Server, start_server: StartServer, size: int
+) -> None:
+    url = moto.url(await moto.new_bucket(), min_part_size=str(SMALL_PART))
+    server = await start_server(store=url, part_size=PART, publish_to="{date}-{id}/{filename}")
+    name = ("Upload-Metadata", f"filename {base64.b64encode('Ü b.txt'.encode()).decode()}")
+    location = await server.client.create(size, name)
+    assert (await server.client.patch(location, 0, DATA[:size])).status == 204
+    key = (await server.find(location)).key
+    assert key is not None
+    assert key.endswith(f"-{id_of(location)}/Ü_b.txt")
+    assert await server.read_object(location) == DATA[:size]
+    assert [meta.key async for meta in server.parts.store.list()] == [key]
+
+
+async def test_a_store_whose_copies_replace_is_no_place_to_publish_by_name(
+    moto: S3Server, start_server: StartServer
+) -> None:
+    url = moto.url(await moto.new_bucket(), conditions="none")
+    with pytest.raises(
+        ConfigurationError, match=r"cannot copy to in/\{filename\} without replacing.*put \{id\} into"
+    ):
+        await start_server(store=url, publish_to="in/{filename}")
+    for settings in ({"publish_to": "in/{id}"}, {"publish_to": "in/{filename}", "publish_overwrite": True}):
+        assert (await start_server(store=url, **settings)).parts.store.capabilities.copy_create is False
 
 
 async def test_rindle_serve_takes_an_upload_in_several_requests_and_lives(moto: S3Server, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from rindle.objectstore.memory import MemoryStore
 from rindle.uploads.checksum import Checksum
 from rindle.uploads.commands import ConcatenateUploads, CreateUpload, TerminateUpload
 from rindle.uploads.errors import UploadGoneError, UploadNotFoundError
+from rindle.uploads.keys import KeyTemplate
 from rindle.uploads.model import Upload, UploadState
 from tests.world import OWNER, PART, Process, ProcessDied, Steps, World, error_of, finish, pattern, settle
 
@@ -121,6 +122,13 @@ async def concatenated(process: Process, ledger: Ledger) -> None:
     ledger.tell(upload)
 
 
+async def published(process: Process, ledger: Ledger) -> None:
+    """Under the name of the file, which the second upload finds taken."""
+    for content in (CONTENT[:1000], CONTENT):
+        upload = await create(process, ledger, content)
+        ledger.tell(await process.append(upload.id, 0, content))
+
+
 SCENARIOS: list[Scenario] = [
     several_requests,
     tails_in_store,
@@ -131,10 +139,12 @@ SCENARIOS: list[Scenario] = [
     with_checksums,
     terminated,
     concatenated,
+    published,
 ]
 OPTIONS: dict[Scenario, dict[str, Any]] = {
     tails_in_store: {"tails_in_store": True},
     spilled: {"spill_after": timedelta(0)},
+    published: {"publish_to": KeyTemplate("published/{filename}", prefix="uploads", usecase="test")},
 }
 FAULTS = ["fails before", "fails after", "dies before", "dies after"]
 

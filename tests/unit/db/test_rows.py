@@ -37,6 +37,9 @@ _PLAIN: dict[str, Any] = {
     "pins": 0,
     "untidy": False,
     "reason": None,
+    "usecase": "default",
+    "content_type": None,
+    "target": None,
     "format": 1,
     "created_at": _AT,
     "expires_at": None,
@@ -103,7 +106,8 @@ def test_a_row_of_a_newer_format_is_refused_before_anything_of_it_is_read() -> N
 
 def test_every_field_is_fixed_or_mutable_or_the_databases() -> None:
     computed = {"expired"}
-    fixed = {"id", "owner", "metadata", "partial", "concat", "pins", "generation", "created_at", "expires_at"}
+    said = {"owner", "metadata", "partial", "concat", "usecase", "content_type"}
+    fixed = {"id", *said, "pins", "generation", "created_at", "expires_at"}
     columns = {"upload_offset": "offset", "upload_length": "length", "multipart_id": "multipart"}
     mutable = {
         columns.get(name, name.partition("_")[0] if name[:5] in {"tail_", "lease"} else name)
@@ -121,6 +125,8 @@ def test_every_field_is_fixed_or_mutable_or_the_databases() -> None:
         {"metadata": "x"},
         {"partial": True},
         {"concat": "final;"},
+        {"usecase": "avatars"},
+        {"content_type": "text/plain"},
         {"pins": 1},
         {"generation": 4},
         {"created_at": _AT.replace(year=2027)},
