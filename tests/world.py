@@ -261,7 +261,7 @@ async def settle(world: World, *, rounds: int = 3) -> None:
     """Let reapers do what they can do."""
     async with world.process() as process:
         for _ in range(rounds):
-            await process.reaper.run_once()
+            await process.reaper.run()
 
 
 async def attempt(work: Awaitable[Upload]) -> Upload | BaseException:

@@ -52,6 +52,9 @@ def upgrade() -> None:
         sa.Column("created_at", _INSTANT, nullable=False),
         sa.Column("expires_at", _INSTANT),
         sa.Column("state_changed_at", _INSTANT, nullable=False),
+        sa.Column("retry_at", _INSTANT),
+        sa.Column("failures", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("failure", sa.Text()),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_rindle_uploads")),
         sa.CheckConstraint(
             "state IN ('active', 'concatenating', 'finalizing', 'complete', 'aborting', 'aborted', 'failed')",
@@ -153,9 +156,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_rindle_nodes")),
     )
 
+    op.create_table(
+        "rindle_marks",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("at", _INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_rindle_marks")),
+    )
+
 
 def downgrade() -> None:
-    for name in ("nodes", "outbox", "sources", "parts", "uploads"):
+    for name in ("marks", "nodes", "outbox", "sources", "parts", "uploads"):
         op.drop_table(f"rindle_{name}")
 
 

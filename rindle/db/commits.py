@@ -139,7 +139,7 @@ def update_if_unchanged(shape: Shape) -> ReturningUpdate[Any]:
         values["release_requested"] = False
         values.setdefault("lease_until", null())
     if "state" in shape.columns:
-        values["state_changed_at"] = db_now()
+        values |= {"state_changed_at": db_now(), "retry_at": null(), "failures": 0, "failure": null()}
     values |= {"expires_at": null()} if shape.ends_expiry else slide_expiry(shape.expires_in)
     return (
         update(uploads)

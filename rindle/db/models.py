@@ -91,6 +91,9 @@ uploads = Table(
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant),
     Column("state_changed_at", Instant, nullable=False),
+    Column("retry_at", Instant),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    Column("failure", Text),
     CheckConstraint(f"state IN ({', '.join(repr(str(state)) for state in UploadState)})", name="state"),
     CheckConstraint("upload_offset >= 0", name="offset"),
     CheckConstraint("upload_length IS NULL OR upload_offset <= upload_length", name="length"),
@@ -147,6 +150,13 @@ nodes = Table(
     Column("name", Text, nullable=False),
     Column("seen_at", Instant, nullable=False),
     Column("retired_at", Instant),
+)
+
+marks = Table(
+    "rindle_marks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("at", Instant, nullable=False),
 )
 
 

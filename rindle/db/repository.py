@@ -1,20 +1,28 @@
 """The upload repository in SQL: on PostgreSQL for many nodes, on SQLite for the processes of one machine."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Integer, Row, Select, bindparam, insert, null, select
+from sqlalchemy import Row, Select, Text, bindparam, insert, null, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import Insert, ReturningInsert
 from typing_extensions import override
 
+from rindle.db.chores import (
+    FIND_STATES,
+    count_due,
+    count_purgeable,
+    purge_events,
+    purge_uploads,
+    put_off,
+    take_due,
+)
 from rindle.db.commits import Commit
 from rindle.db.engine import Database
 from rindle.db.leases import (
     FIND_RELEASE_REQUESTS,
-    NOT_LIVE,
     REFUSE_RELEASE,
     REQUEST_RELEASE,
     claim_statement,
@@ -22,16 +30,15 @@ from rindle.db.leases import (
     given,
     renew_statement,
 )
-from rindle.db.models import EXPIRING, FORMAT, UNFINISHED, UNTIDY, in_states, nodes, parts, sources, uploads
+from rindle.db.models import FORMAT, marks, nodes, parts, sources, uploads
 from rindle.db.outbox import INSERT_EVENTS, event_arrays, event_rows, insert_events_after
 from rindle.db.pins import pin_sources
 from rindle.db.rows import NEW_COLUMNS, UPLOAD_COLUMNS, new_values, to_node, to_part, to_upload
 from rindle.db.sql import TextList, any_of, db_now
 from rindle.uploads.model import EventType, Part, Upload, UploadState
-from rindle.uploads.ports import Claim, NewUpload, Node, UploadRepository
+from rindle.uploads.ports import Claim, Due, DueUpload, NewUpload, Node, UploadRepository
 
 _ID = bindparam("given_id", type_=uploads.c.id.type)
-_LIMIT = bindparam("given_limit", type_=Integer())
 
 _FIND = select(*UPLOAD_COLUMNS).where(uploads.c.id == _ID)
 _FIND_SOURCES = (
@@ -42,19 +49,13 @@ _FIND_SOURCES = (
 )
 _FIND_PARTS = select(parts).where(parts.c.upload_id == _ID).order_by(parts.c.part_number)
 
-# In a subquery the clock is read once: no index is of use in comparing with a function that changes from row to row.
-_NOW = select(db_now()).scalar_subquery()
-_DUE = select(*UPLOAD_COLUMNS).where(NOT_LIVE, uploads.c.format <= FORMAT).limit(_LIMIT)
-_FIND_EXPIRED = _DUE.where(uploads.c.expires_at <= _NOW, in_states(EXPIRING), uploads.c.pins == 0).order_by(
-    uploads.c.expires_at, uploads.c.id
-)
-_FIND_UNFINISHED = _DUE.where(in_states(UNFINISHED)).order_by(uploads.c.state_changed_at, uploads.c.id)
-_FIND_UNTIDY = _DUE.where(UNTIDY, uploads.c.state == UploadState.COMPLETE.value).order_by(uploads.c.id)
-
 _FIND_TAIL_NAMES = select(uploads.c.tail_name).where(
     uploads.c.tail_node == bindparam("given_node", type_=uploads.c.tail_node.type),
     any_of(uploads.c.tail_name, bindparam("given_names", type_=TextList())),
 )
+_NAME = bindparam("given_name", type_=Text())
+_REAPED = "reaped"
+_FIND_MARK = select(marks).where(marks.c.name == _NAME)
 _FIND_NODE = select(nodes).where(nodes.c.id == _ID)
 
 
@@ -75,6 +76,7 @@ class SqlUploadRepository(UploadRepository):
         self._claim_work = claim_work_statement(lease_ttl)
         self._renew = renew_statement(lease_ttl)
         self._beat = _upsert_node(database.dialect)
+        self._note = _upsert_mark(database.dialect)
 
     @override
     async def add(self, new: NewUpload, *, events: Sequence[EventType] = ()) -> Upload:
@@ -105,6 +107,9 @@ class SqlUploadRepository(UploadRepository):
             metadata=new.metadata,
             partial=new.partial,
             concat=new.concat,
+            usecase=new.usecase,
+            content_type=new.content_type,
+            target=new.target,
             created_at=rows[0].created_at,
             expires_at=rows[0].expires_at,
         )
@@ -173,16 +178,44 @@ class SqlUploadRepository(UploadRepository):
         return [row.lease_token for row in rows]
 
     @override
-    async def find_expired(self, *, limit: int) -> Sequence[Upload]:
-        return [to_upload(row) for row in await self._database.read(_FIND_EXPIRED, given(limit=limit))]
+    async def take_due(self, due: Due, *, limit: int, hold: timedelta) -> Sequence[DueUpload]:
+        rows = await self._database.write(take_due(due, hold), given(limit=limit))
+        return [DueUpload(upload=to_upload(row), failures=row.failures) for row in rows]
 
     @override
-    async def find_unfinished(self, *, limit: int) -> Sequence[Upload]:
-        return [to_upload(row) for row in await self._database.read(_FIND_UNFINISHED, given(limit=limit))]
+    async def count_due(self, due: Due) -> int:
+        return await self._count(count_due(due))
 
     @override
-    async def find_untidy(self, *, limit: int) -> Sequence[Upload]:
-        return [to_upload(row) for row in await self._database.read(_FIND_UNTIDY, given(limit=limit))]
+    async def put_off(self, upload_id: str, *, by: timedelta, reason: str) -> None:
+        await self._database.write(put_off(by), given(id=upload_id, reason=reason))
+
+    @override
+    async def find_states(self, upload_ids: Collection[str]) -> Mapping[str, UploadState]:
+        if not upload_ids:
+            return {}
+        rows = await self._database.read(FIND_STATES, given(upload_ids=list(upload_ids)))
+        return {row.id: UploadState(row.state) for row in rows}
+
+    @override
+    async def purge(self, older_than: timedelta, *, limit: int) -> int:
+        statement = purge_uploads(await self._instant(-older_than), older_than)
+        gone = await self._database.write(statement, given(limit=limit))
+        await self._database.write(purge_events(older_than), given(limit=limit))
+        return len(gone)
+
+    @override
+    async def count_purgeable(self, older_than: timedelta) -> int:
+        return await self._count(count_purgeable(await self._instant(-older_than), older_than))
+
+    @override
+    async def note_reaped(self) -> None:
+        await self._database.write(self._note, given(name=_REAPED))
+
+    @override
+    async def find_reaped(self) -> datetime | None:
+        rows = await self._database.read(_FIND_MARK, given(name=_REAPED))
+        return rows[0].at if rows else None
 
     @override
     async def find_tail_names(self, node: str, names: Collection[str]) -> Collection[str]:
@@ -199,6 +232,13 @@ class SqlUploadRepository(UploadRepository):
     async def find_node(self, node: str) -> Node | None:
         rows = await self._database.read(_FIND_NODE, given(id=node))
         return to_node(rows[0]) if rows else None
+
+    async def _count(self, statement: Select[Any]) -> int:
+        return int((await self._database.read(statement))[0][0])
+
+    async def _instant(self, offset: timedelta) -> datetime:
+        instant: datetime = (await self._database.read(select(db_now(offset).label("instant"))))[0].instant
+        return instant
 
 
 def _first(rows: Sequence[Row[Any]]) -> Upload | None:
@@ -238,8 +278,13 @@ def _insert_with_events(insert_upload: ReturningInsert[Any]) -> Select[Any]:
     return select(added.c.created_at, added.c.expires_at).add_cte(insert_events_after(added))
 
 
+def _upsert_mark(dialect: str) -> Insert:
+    insert_into = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    new = insert_into(marks).values(name=_NAME, at=db_now())
+    return new.on_conflict_do_update(index_elements=["name"], set_={"at": db_now()})
+
+
 def _upsert_node(dialect: str) -> Insert:
-    new = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(nodes).values(
-        id=_ID, name=bindparam("given_name", type_=nodes.c.name.type), seen_at=db_now()
-    )
+    insert_into = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    new = insert_into(nodes).values(id=_ID, name=_NAME, seen_at=db_now())
     return new.on_conflict_do_update(index_elements=["id"], set_={"name": new.excluded.name, "seen_at": db_now()})

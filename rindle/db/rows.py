@@ -12,10 +12,12 @@ from rindle.uploads.errors import RepositoryError
 from rindle.uploads.model import Lease, Part, Tail, Upload, UploadState
 from rindle.uploads.ports import NewUpload, Node
 
+_UNREAD = {"lease_until", "state_changed_at", "retry_at", "failures", "failure"}
+
 EXPIRED = (uploads.c.expires_at <= db_now()).label("expired")
 
 UPLOAD_COLUMNS: tuple[ColumnElement[Any], ...] = (
-    *(column for column in uploads.c if column.name not in {"lease_until", "state_changed_at"}),
+    *(column for column in uploads.c if column.name not in _UNREAD),
     EXPIRED,
     (uploads.c.lease_until > db_now()).label("lease_live"),
 )

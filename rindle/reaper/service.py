@@ -1,51 +1,75 @@
-"""What goes on without a client, in rounds: expiry, recovery, sweeping; and the heartbeat of this node."""
+"""What goes on without a client: runs over all that is due, in the background or by a command."""
 
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 from rindle.errors import RindleError
-from rindle.objectstore.base import ObjectStore
+from rindle.objectstore.base import MultipartStore
+from rindle.objectstore.types import MultipartMeta
+from rindle.reaper.pace import Pace
+from rindle.reaper.report import Chore, Report, Tally
+from rindle.reaper.strays import find_strays
 from rindle.uploads.engine import UploadEngine
-from rindle.uploads.model import Upload
-from rindle.uploads.ports import UploadRepository
+from rindle.uploads.errors import LeaseLostError, RepositoryError, UploadFinalizingError
+from rindle.uploads.ports import Due, DueUpload, UploadRepository
 from rindle.uploads.tail import Tails
 
 logger = logging.getLogger("rindle.reaper")
 
+Item = TypeVar("Item")
+
+ALL = tuple(Chore)
+SELDOM = (Chore.MULTIPARTS, Chore.RECORDS)
+OFTEN = tuple(chore for chore in Chore if chore not in SELDOM)
+
+_DUES = {Chore.UNFINISHED: Due.UNFINISHED, Chore.UNTIDY: Due.UNTIDY, Chore.EXPIRED: Due.EXPIRED}
+_TAKEN_ELSEWHERE = (LeaseLostError, UploadFinalizingError)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaperOptions:
-    """``interval``: between rounds. ``batch``: rows, or tails, per round and kind. ``beat``: between heartbeats."""
+    """How a reaper works.
+
+    ``interval``: between runs in the background, which also bounds each of them; ``sweep_interval``: between those
+    that look for stray multiparts and old records. ``beat``: between heartbeats of this node.
+
+    ``batch``: rows that are taken at a time. ``hold``: how long nobody else is given them. ``at_once``: items that are
+    worked on side by side. ``rate``: items a second, at most. ``retry_after``: how long an item that failed is left
+    alone, twice as long each time, up to ``retry_most``. ``grace``: how old a multipart must be to be a stray.
+    ``retention``: how long records are kept after their end; None: for ever.
+    """
 
     interval: timedelta = timedelta(seconds=60)
-    batch: int = 500
+    sweep_interval: timedelta = timedelta(hours=1)
     beat: timedelta = timedelta(seconds=10)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
-    """What one round did. ``failed``: items that are left for the next round."""
-
-    expired: int
-    recovered: int
-    spilled: int
-    files_removed: int
-    failed: int
+    batch: int = 500
+    hold: timedelta = timedelta(minutes=10)
+    at_once: int = 8
+    rate: float | None = None
+    retry_after: timedelta = timedelta(minutes=1)
+    retry_most: timedelta = timedelta(hours=6)
+    grace: timedelta = timedelta(days=1)
+    retention: timedelta | None = timedelta(days=30)
 
 
 class Reaper:
-    """Brings to an end what no client will. Any number may run at once: every step is a compare-and-set."""
+    """Brings to an end what no client will. Any number may run at once, beside live uploads and each other.
+
+    Rows are handed out, so that several work on different ones; but what makes it safe is that every step is a
+    compare-and-set. A run goes on where the one before stopped, for what is dealt with is not due any more.
+    """
 
     def __init__(
         self,
         *,
         engine: UploadEngine,
-        store: ObjectStore,
+        store: MultipartStore,
         repository: UploadRepository,
         tails: Tails,
         options: ReaperOptions,
@@ -56,30 +80,144 @@ class Reaper:
         self._tails = tails
         self._options = options
 
-    async def run_once(self) -> Round:
-        """Finish what was left unfinished, drop what is past its time, spill idle tails, remove files of the dead.
+    async def run(self, chores: Collection[Chore] = ALL, *, lasts: timedelta | None = None) -> Report:
+        """Do these chores until nothing is due, or for as long as ``lasts`` says.
 
-        An item that fails is logged and left for the next round; it does not stop the others.
+        An item that fails is counted and put off with its reason; it does not stop the others. RepositoryError when
+        the database does not answer: what was done stays done.
         """
-        batch = self._options.batch
-        unfinished = [
-            *await self._repository.find_unfinished(limit=batch),
-            *await self._repository.find_untidy(limit=batch),
-        ]
-        recovered = await self._try_each(unfinished, self._engine.recover)
-        overdue = await self._repository.find_expired(limit=batch)
-        expired = await self._try_each(overdue, self._engine.expire)
-        spilled = await self._engine.spill(limit=batch)
-        removed = await self._tails.sweep(self._repository) + await self._store.sweep()
-        failed = len(unfinished) - recovered + len(overdue) - expired
-        return Round(expired=expired, recovered=recovered, spilled=spilled, files_removed=removed, failed=failed)
+        pace = Pace(rate=self._options.rate, lasts=lasts)
+        report = Report()
+        for chore in Chore:
+            if chore in chores:
+                await self._do(chore, report[chore], pace)
+        report.cut_short = pace.over
+        if not report.cut_short and set(OFTEN) <= set(chores):
+            await self._repository.note_reaped()
+        return report
+
+    async def survey(self, chores: Collection[Chore] = ALL) -> Report:
+        """What :meth:`run` would do, but for spills and files of the store's own; nothing is changed."""
+        report = Report()
+        for chore in Chore:
+            count = await self._count(chore) if chore in chores else None
+            if count is not None:
+                report[chore].done = count
+        return report
+
+    async def _count(self, chore: Chore) -> int | None:
+        if chore in _DUES:
+            return await self._repository.count_due(_DUES[chore])
+        if chore is Chore.MULTIPARTS:
+            return sum([1 async for _ in self._find_strays()])
+        if chore is Chore.FILES:
+            return await self._tails.sweep(self._repository, dry_run=True)
+        if chore is Chore.RECORDS and self._options.retention is not None:
+            return await self._repository.count_purgeable(self._options.retention)
+        return None
+
+    async def _do(self, chore: Chore, tally: Tally, pace: Pace) -> None:
+        match chore:
+            case Chore.SPILLS:
+                tally.done = await self._engine.spill(limit=self._options.batch)
+            case Chore.FILES:
+                tally.done = await self._tails.sweep(self._repository) + await self._store.sweep()
+            case Chore.MULTIPARTS:
+                await self._each(self._find_strays(), self._abort, tally, pace)
+            case Chore.RECORDS:
+                await self._purge(tally, pace)
+            case _:
+                await self._each(self._take(_DUES[chore], pace), self._settle, tally, pace)
+
+    # Uploads that are due
+
+    async def _take(self, due: Due, pace: Pace) -> AsyncGenerator[tuple[Due, DueUpload], None]:
+        while not pace.over:
+            taken = await self._repository.take_due(due, limit=self._options.batch, hold=self._options.hold)
+            for one in taken:
+                yield due, one
+            if len(taken) < self._options.batch:
+                return
+
+    async def _settle(self, item: tuple[Due, DueUpload], tally: Tally) -> None:
+        due, taken = item
+        upload = taken.upload
+        try:
+            if due is Due.EXPIRED and not await self._engine.expire(upload):
+                tally.skipped += 1
+                return
+            if due is not Due.EXPIRED:
+                await self._engine.recover(upload)
+            tally.done += 1
+        except _TAKEN_ELSEWHERE:
+            tally.skipped += 1
+        except RepositoryError:
+            raise
+        except RindleError as error:
+            tally.failed += 1
+            by = min(self._options.retry_after * 2 ** min(taken.failures, 20), self._options.retry_most)
+            logger.warning("upload %s (%s) is put off for %s: %s", upload.id, due, by, error)
+            await self._repository.put_off(upload.id, by=by, reason=f"{error.code}: {error}")
+
+    # Multiparts
+
+    def _find_strays(self) -> AsyncGenerator[MultipartMeta, None]:
+        return find_strays(self._store, self._repository, self._engine.options.key_root, grace=self._options.grace)
+
+    async def _abort(self, multipart: MultipartMeta, tally: Tally) -> None:
+        try:
+            await self._store.abort_multipart(multipart.ref)
+            tally.done += 1
+        except RindleError as error:
+            tally.failed += 1
+            logger.warning("the multipart %s is left for the next run: %s", multipart.ref.key, error)
+
+    # Records
+
+    async def _purge(self, tally: Tally, pace: Pace) -> None:
+        retention = self._options.retention
+        while retention is not None and not pace.over:
+            gone = await self._repository.purge(retention, limit=self._options.batch)
+            tally.done += gone
+            if not gone:
+                return
+
+    async def _each(
+        self,
+        items: AsyncGenerator[Item, None],
+        work: Callable[[Item, Tally], Awaitable[None]],
+        tally: Tally,
+        pace: Pace,
+    ) -> None:
+        """Work on items side by side, at most ``at_once``; none is asked for before there is room for it."""
+        room = asyncio.Semaphore(self._options.at_once)
+
+        async def one(item: Item) -> None:
+            try:
+                await work(item, tally)
+            finally:
+                room.release()
+
+        try:
+            async with aclosing(items), asyncio.TaskGroup() as group:
+                async for item in items:
+                    if not await pace.step():
+                        return
+                    await room.acquire()
+                    group.create_task(one(item))
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from several
+
+    # In the background
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Work in the background while the block runs, from now on."""
+        options = self._options
         tasks = [
-            asyncio.create_task(_repeat(self._beat, self._options.beat)),
-            asyncio.create_task(_repeat(self.run_once, self._options.interval)),
+            asyncio.create_task(_repeat(self._beat, options.beat)),
+            asyncio.create_task(_repeat(lambda: self.run(OFTEN, lasts=options.interval), options.interval)),
+            asyncio.create_task(_repeat(lambda: self.run(SELDOM, lasts=options.interval), options.sweep_interval)),
         ]
         try:
             yield
@@ -91,24 +229,14 @@ class Reaper:
     async def _beat(self) -> None:
         await self._repository.beat(self._tails.node.id, self._tails.node.name)
 
-    async def _try_each(self, uploads: Sequence[Upload], work: Callable[[Upload], Awaitable[object]]) -> int:
-        done = 0
-        for upload in uploads:
-            try:
-                await work(upload)
-                done += 1
-            except RindleError as error:
-                logger.warning("upload %s in %s is left for the next round: %s", upload.id, upload.state, error)
-        return done
-
 
 async def _repeat(work: Callable[[], Awaitable[object]], interval: timedelta) -> None:
     while True:
         try:
             await work()
         except RindleError as error:
-            logger.warning("a round of the reaper failed: %s", error)
+            logger.warning("a run of the reaper failed: %s", error)
         except Exception:
-            logger.exception("a round of the reaper failed in a way that nobody foresaw")
+            logger.exception("a run of the reaper failed in a way that nobody foresaw")
         # Spread, so that many nodes started together do not work in step.
         await asyncio.sleep(interval.total_seconds() * random.uniform(0.8, 1.2))  # noqa: S311

@@ -30,13 +30,14 @@ from rindle.objectstore.types import MultipartRef
 from rindle.uploads.errors import DuplicateUploadError, StaleUploadError
 from rindle.uploads.ids import new_token, new_upload_id
 from rindle.uploads.model import IN_STORE, EventType, Lease, Part, Tail, Upload, UploadState
-from rindle.uploads.ports import Claim, NewUpload, UploadRepository
+from rindle.uploads.ports import Claim, Due, NewUpload, UploadRepository
 
 LEASE_TTL = timedelta(minutes=5)
 EXPIRES_IN = timedelta(days=7)
 """Long enough that nothing runs out by itself while a test runs."""
 
 _HOUR = timedelta(hours=1)
+_NONE = timedelta(0)
 _HUGE = 2**63 - 1
 _TAIL = Tail(name="a.tail", node="node-1", length=3, crc64nvme=2**64 - 1)
 _MULTIPART = MultipartRef("uploads/key", "multipart-1")
@@ -55,6 +56,14 @@ class RepositoryAdmin(Protocol):
 
     async def set_state_age(self, upload_id: str, age: timedelta) -> None:
         """Let the upload be in its state for so long already."""
+        ...
+
+    async def end_wait(self, upload_id: str) -> None:
+        """Let it be time for what was taken or put off."""
+        ...
+
+    async def age(self, upload_id: str, by: timedelta) -> None:
+        """Let everything about an upload have happened so much earlier, its events included."""
         ...
 
     async def retire_node(self, node: str) -> None:
@@ -118,6 +127,11 @@ async def in_state(repository: UploadRepository, state: UploadState, **changes: 
     return upload if state is UploadState.ACTIVE else await repository.commit(upload, replace(upload, state=state))
 
 
+async def due(repository: UploadRepository, kind: Due, *, limit: int = 10, hold: timedelta = _NONE) -> set[str]:
+    """The ids of the uploads that are given out."""
+    return {one.upload.id for one in await repository.take_due(kind, limit=limit, hold=hold)}
+
+
 async def get(repository: UploadRepository, upload: Upload) -> Upload:
     """The upload as it is now."""
     found = await repository.find(upload.id)
@@ -167,6 +181,14 @@ class UploadRepositoryContract:
             created_at=upload.created_at,
             expires_at=upload.expires_at,
         )
+
+    async def test_what_is_said_of_a_new_upload_is_kept(self, repository: UploadRepository) -> None:
+        said = {"metadata": "m", "usecase": "films", "content_type": "video/webm", "target": "films/a.webm"}
+
+        upload = await repository.add(new_upload(**said))
+
+        assert {name: getattr(upload, name) for name in said} == said
+        assert await repository.find(upload.id) == upload
 
     async def test_what_add_returns_is_what_find_finds(
         self, repository: UploadRepository, rival: UploadRepository
@@ -1044,67 +1066,77 @@ class UploadRepositoryContract:
 
     # What the reaper asks
 
-    async def test_expired_uploads_are_found_longest_overdue_first(
+    async def test_expired_uploads_are_due_the_longest_overdue_before_others(
         self, repository: UploadRepository, admin: RepositoryAdmin
     ) -> None:
         uploads = [await repository.add(new_upload()) for _ in range(4)]
         for upload, hours in zip(uploads, (1, 3, 2, -1), strict=True):
             await admin.set_time_left(upload.id, -hours * _HOUR)
 
-        found = await repository.find_expired(limit=10)
+        taken = await repository.take_due(Due.EXPIRED, limit=10, hold=_NONE)
 
-        assert [upload.id for upload in found] == [uploads[1].id, uploads[2].id, uploads[0].id]
-        assert all(upload.expired for upload in found)
-        assert [upload.id for upload in await repository.find_expired(limit=2)] == [uploads[1].id, uploads[2].id]
+        assert {one.upload.id for one in taken} == {upload.id for upload in uploads[:3]}
+        assert all(one.upload.expired and one.failures == 0 for one in taken)
+        assert await repository.count_due(Due.EXPIRED) == 3
+        assert await due(repository, Due.EXPIRED, limit=2) == {uploads[1].id, uploads[2].id}
+        assert await due(repository, Due.EXPIRED, limit=0) == set()
 
-    async def test_an_expired_upload_is_not_found_while_a_live_lease_holds_it(
-        self, repository: UploadRepository, admin: RepositoryAdmin
+    @pytest.mark.parametrize("kind", [Due.EXPIRED, Due.UNFINISHED])
+    async def test_what_a_live_lease_holds_is_not_due(
+        self, repository: UploadRepository, admin: RepositoryAdmin, kind: Due
     ) -> None:
-        held = await claimed(repository, await repository.add(new_upload()))
-        await admin.set_time_left(held.id, -_HOUR)
-        assert list(await repository.find_expired(limit=10)) == []
+        if kind is Due.EXPIRED:
+            held = await claimed(repository, await repository.add(new_upload()))
+            await admin.set_time_left(held.id, -_HOUR)
+        else:
+            held = await in_state(repository, UploadState.FINALIZING)
+            await repository.claim_work(held.id, UploadState.FINALIZING, token="t", holder="h")
+        assert await due(repository, kind) == set()
+        assert await repository.count_due(kind) == 0
 
         await admin.end_lease(held.id)
 
-        assert [upload.id for upload in await repository.find_expired(limit=10)] == [held.id]
+        assert await due(repository, kind) == {held.id}
+        assert await repository.count_due(kind) == 1
 
-    async def test_an_expired_partial_upload_is_found_when_nobody_pins_it(
+    async def test_an_expired_partial_upload_is_due_when_nobody_pins_it(
         self, repository: UploadRepository, admin: RepositoryAdmin
     ) -> None:
         source = await completed_partial(repository)
         final = await repository.add(concatenation_of(source))
         await admin.set_time_left(source.id, -_HOUR)
-        assert list(await repository.find_expired(limit=10)) == []
+        assert await due(repository, Due.EXPIRED) == set()
 
         await repository.commit(final, replace(final, state=UploadState.COMPLETE))
 
-        assert [upload.id for upload in await repository.find_expired(limit=10)] == [source.id]
+        assert await due(repository, Due.EXPIRED) == {source.id}
 
     @pytest.mark.parametrize(
         "state",
         [state for state in UploadState if state not in (UploadState.ACTIVE, UploadState.COMPLETE)],
     )
-    async def test_what_is_gone_or_being_made_is_not_found_as_expired(
+    async def test_what_is_gone_or_being_made_is_not_due_as_expired(
         self, repository: UploadRepository, admin: RepositoryAdmin, state: UploadState
     ) -> None:
         upload = await in_state(repository, state)
         await admin.set_time_left(upload.id, -_HOUR)
 
-        assert list(await repository.find_expired(limit=10)) == []
+        assert await due(repository, Due.EXPIRED) == set()
 
     async def test_an_upload_that_was_appended_to_since_is_not_dropped_as_expired(
         self, repository: UploadRepository, rival: UploadRepository, admin: RepositoryAdmin
     ) -> None:
         upload = await repository.add(new_upload())
         await admin.set_time_left(upload.id, -_HOUR)
-        (overdue,) = await rival.find_expired(limit=10)
+        (overdue,) = await rival.take_due(Due.EXPIRED, limit=10, hold=_HOUR)
         await admin.set_time_left(upload.id, _HOUR)
         await claimed(repository, upload)
 
+        ending = replace(overdue.upload, state=UploadState.ABORTING)
         with pytest.raises(StaleUploadError):
-            await rival.commit(overdue, replace(overdue, state=UploadState.ABORTING), events=[EventType.EXPIRED])
+            await rival.commit(overdue.upload, ending, events=[EventType.EXPIRED])
 
-    async def test_unfinished_uploads_are_found_oldest_change_first(
+    async def test_unfinished_uploads_are_due_the_oldest_change_before_others(
         self, repository: UploadRepository, admin: RepositoryAdmin
     ) -> None:
         uploads = [
@@ -1114,9 +1146,11 @@ class UploadRepositoryContract:
         for upload, hours in zip(uploads, (2, 3, 1), strict=True):
             await admin.set_state_age(upload.id, hours * _HOUR)
 
-        expected = [uploads[1], uploads[0], uploads[2]]
-        assert list(await repository.find_unfinished(limit=10)) == expected
-        assert list(await repository.find_unfinished(limit=2)) == expected[:2]
+        taken = await repository.take_due(Due.UNFINISHED, limit=10, hold=_NONE)
+        assert sorted(one.upload.id for one in taken) == sorted(upload.id for upload in uploads)
+        assert all(one.upload in uploads for one in taken)
+        assert await due(repository, Due.UNFINISHED, limit=2) == {uploads[0].id, uploads[1].id}
+        assert await due(repository, Due.UNFINISHED, limit=1) == {uploads[1].id}
 
     async def test_the_age_of_a_state_begins_with_the_commit_that_changes_it(
         self, repository: UploadRepository, admin: RepositoryAdmin
@@ -1128,45 +1162,173 @@ class UploadRepositoryContract:
             await admin.set_state_age(upload.id, hours * _HOUR)
 
         # A commit within the state leaves its age, one that enters it begins anew.
-        first = await repository.commit(first, replace(first, reason="tried once"))
-        third = await repository.commit(third, replace(third, state=UploadState.FINALIZING))
+        await repository.commit(first, replace(first, reason="tried once"))
+        await repository.commit(third, replace(third, state=UploadState.FINALIZING))
 
-        assert list(await repository.find_unfinished(limit=10)) == [first, second, third]
+        assert await due(repository, Due.UNFINISHED, limit=1) == {first.id}
+        assert await due(repository, Due.UNFINISHED, limit=2) == {first.id, second.id}
+        assert await due(repository, Due.UNFINISHED, limit=3) == {first.id, second.id, third.id}
 
     @pytest.mark.parametrize(
         "state", [UploadState.ACTIVE, UploadState.COMPLETE, UploadState.ABORTED, UploadState.FAILED]
     )
-    async def test_what_nobody_has_to_finish_is_not_found_as_unfinished(
+    async def test_what_nobody_has_to_finish_is_not_due_as_unfinished(
         self, repository: UploadRepository, state: UploadState
     ) -> None:
         await in_state(repository, state)
 
-        assert list(await repository.find_unfinished(limit=10)) == []
+        assert await due(repository, Due.UNFINISHED) == set()
 
-    async def test_what_is_complete_and_untidy_is_found_until_it_is_tidied(self, repository: UploadRepository) -> None:
+    async def test_what_is_complete_and_untidy_is_due_until_it_is_tidied(self, repository: UploadRepository) -> None:
         for state in (UploadState.ACTIVE, UploadState.FINALIZING):
             other = await in_state(repository, state)
             await repository.commit(other, replace(other, untidy=True))
         upload = await in_state(repository, UploadState.COMPLETE)
-        assert list(await repository.find_untidy(limit=10)) == []
+        assert await due(repository, Due.UNTIDY) == set()
 
         upload = await repository.commit(upload, replace(upload, untidy=True))
-        assert list(await repository.find_untidy(limit=10)) == [upload]
-        assert list(await repository.find_untidy(limit=0)) == []
+        assert [one.upload for one in await repository.take_due(Due.UNTIDY, limit=10, hold=_NONE)] == [upload]
 
         await repository.commit(upload, replace(upload, untidy=False))
-        assert list(await repository.find_untidy(limit=10)) == []
+        assert await due(repository, Due.UNTIDY) == set()
 
-    async def test_unfinished_work_is_not_found_while_a_live_lease_holds_it(
+    async def test_what_was_taken_is_nobody_elses_until_its_time_is_over(
+        self, repository: UploadRepository, rival: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        uploads = [await in_state(repository, UploadState.FINALIZING) for _ in range(3)]
+        first = await due(repository, Due.UNFINISHED, limit=2, hold=_HOUR)
+        second = await due(rival, Due.UNFINISHED, hold=_HOUR)
+        assert (len(first), len(second)) == (2, 1)
+        assert first | second == {upload.id for upload in uploads}
+        assert await due(repository, Due.UNFINISHED) == set()
+        assert await repository.count_due(Due.UNFINISHED) == 3
+
+        await admin.end_wait(uploads[0].id)
+
+        assert await due(rival, Due.UNFINISHED, hold=_HOUR) == {uploads[0].id}
+
+    async def test_many_that_take_at_once_are_given_each_upload_once(
+        self, repository: UploadRepository, rival: UploadRepository
+    ) -> None:
+        uploads = [await in_state(repository, UploadState.ABORTING) for _ in range(12)]
+        takers = [repository, rival] * 4
+
+        taken = await asyncio.gather(*(due(taker, Due.UNFINISHED, limit=3, hold=_HOUR) for taker in takers))
+
+        ids = [upload_id for some in taken for upload_id in some]
+        assert len(ids) == len(set(ids))
+        # One that came while all rows before the limit were being given away may have got none; nothing is lost.
+        rest = await due(repository, Due.UNFINISHED, limit=12)
+        assert {*ids, *rest} == {upload.id for upload in uploads}
+
+    async def test_taking_hinders_nobody_who_comes_for_the_upload(
+        self, repository: UploadRepository, rival: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        upload = await repository.add(new_upload())
+        await admin.set_time_left(upload.id, -_HOUR)
+        before = await get(repository, upload)
+
+        (taken,) = await rival.take_due(Due.EXPIRED, limit=1, hold=_HOUR)
+
+        assert taken.upload == before == await get(repository, upload)
+
+    async def test_what_failed_is_put_off_and_remembers_how_often(
         self, repository: UploadRepository, admin: RepositoryAdmin
     ) -> None:
         upload = await in_state(repository, UploadState.FINALIZING)
-        await repository.claim_work(upload.id, UploadState.FINALIZING, token="t", holder="h")
-        assert list(await repository.find_unfinished(limit=10)) == []
+        await repository.put_off(upload.id, by=_HOUR, reason="no room")
+        await repository.put_off(upload.id, by=_HOUR, reason="no room")
+        assert await due(repository, Due.UNFINISHED) == set()
+        assert await repository.count_due(Due.UNFINISHED) == 1
+        await admin.end_wait(upload.id)
+        (again,) = await repository.take_due(Due.UNFINISHED, limit=1, hold=_NONE)
+        assert again.failures == 2
 
-        await admin.end_lease(upload.id)
+        upload = await repository.commit(upload, replace(upload, state=UploadState.ABORTING))
 
-        assert [found.id for found in await repository.find_unfinished(limit=10)] == [upload.id]
+        (anew,) = await repository.take_due(Due.UNFINISHED, limit=1, hold=_NONE)
+        assert anew.failures == 0
+
+    async def test_states_are_told_of_the_uploads_that_there_are(self, repository: UploadRepository) -> None:
+        active = await repository.add(new_upload())
+        complete = await in_state(repository, UploadState.COMPLETE)
+
+        states = await repository.find_states({active.id, complete.id, new_upload_id(), ""})
+
+        assert states == {active.id: UploadState.ACTIVE, complete.id: UploadState.COMPLETE}
+        assert await repository.find_states([]) == {}
+
+    # Old records
+
+    async def test_records_are_purged_that_ended_long_ago_with_their_parts_and_events(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        upload = await repository.add(new_upload(), events=[EventType.CREATED])
+        upload = await repository.commit(upload, replace(upload, part_count=1, offset=5), parts=[part(1)])
+        upload = await repository.commit(upload, replace(upload, state=UploadState.COMPLETE, offset=10))
+        young = await in_state(repository, UploadState.ABORTED)
+        await admin.age(upload.id, 2 * _HOUR)
+        assert await repository.count_purgeable(_HOUR) == 1
+
+        assert await repository.purge(_HOUR, limit=10) == 1
+
+        assert await repository.find(upload.id) is None
+        assert list(await repository.find_parts(upload.id)) == []
+        assert list(await admin.find_events(upload.id)) == []
+        assert await repository.find(young.id) is not None
+        assert await repository.count_purgeable(_HOUR) == await repository.purge(_HOUR, limit=10) == 0
+
+    @pytest.mark.parametrize("state", list(UploadState))
+    async def test_only_records_of_what_has_ended_are_purged(
+        self, repository: UploadRepository, admin: RepositoryAdmin, state: UploadState
+    ) -> None:
+        upload = await in_state(repository, state)
+        await admin.age(upload.id, 2 * _HOUR)
+
+        purged = await repository.purge(_HOUR, limit=10)
+
+        assert purged == (state in {UploadState.COMPLETE, UploadState.ABORTED, UploadState.FAILED})
+        assert (await repository.find(upload.id) is None) == bool(purged)
+
+    async def test_what_is_still_to_be_tidied_is_not_purged(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        upload = await in_state(repository, UploadState.COMPLETE)
+        await repository.commit(upload, replace(upload, untidy=True))
+        await admin.age(upload.id, 2 * _HOUR)
+
+        assert await repository.purge(_HOUR, limit=10) == 0
+
+    async def test_what_is_joined_is_purged_after_what_it_was_joined_into(
+        self, repository: UploadRepository, admin: RepositoryAdmin
+    ) -> None:
+        source = await completed_partial(repository)
+        final = await repository.add(concatenation_of(source))
+        await repository.commit(final, replace(final, state=UploadState.COMPLETE))
+        for upload in (source, final):
+            await admin.age(upload.id, 2 * _HOUR)
+
+        assert await repository.purge(_HOUR, limit=10) == 1
+        assert await repository.find(final.id) is None
+        assert await repository.purge(_HOUR, limit=10) == 1
+        assert await repository.find(source.id) is None
+
+    async def test_no_more_is_purged_than_was_asked(self, repository: UploadRepository, admin: RepositoryAdmin) -> None:
+        for _ in range(3):
+            await admin.age((await in_state(repository, UploadState.FAILED)).id, 2 * _HOUR)
+
+        assert [await repository.purge(_HOUR, limit=2) for _ in range(3)] == [2, 1, 0]
+
+    async def test_the_last_run_is_noted(self, repository: UploadRepository, rival: UploadRepository) -> None:
+        assert await repository.find_reaped() is None
+        await repository.note_reaped()
+        first = await rival.find_reaped()
+        assert first is not None
+        assert first.tzinfo is UTC
+        await rival.note_reaped()
+        second = await repository.find_reaped()
+        assert second is not None
+        assert second >= first
 
     # Tails and nodes
 

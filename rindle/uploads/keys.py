@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import PurePosixPath
 
 from rindle.objectstore.keys import MAX_KEY_BYTES
-from rindle.uploads.ids import new_token
+from rindle.uploads.ids import is_token, is_upload_id, new_token
 
 FILENAME_BYTES = 120
 UNNAMED = "file"
@@ -34,6 +34,13 @@ _SUFFIX = re.compile(r"\.[^.]{1,15}")
 def upload_prefix(root: str, upload_id: str) -> str:
     """What every key of this upload starts with."""
     return f"{root}/{upload_id}/" if root else f"{upload_id}/"
+
+
+def upload_of(root: str, key: str) -> str | None:
+    """The id of the upload that was given this key by :func:`new_key` under its prefix; None if it is no such key."""
+    upload_id, _, token = key.removeprefix(f"{root}/" if root else "").partition("/")
+    own = is_upload_id(upload_id) and key == f"{upload_prefix(root, upload_id)}{token}" and is_token(token)
+    return upload_id if own else None
 
 
 def tail_prefix(root: str, upload_id: str) -> str:

@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Protocol
 
 from rindle.uploads.model import DEFAULT_USECASE, EventType, Part, Upload, UploadState
@@ -48,6 +49,25 @@ class Claim:
     holder: str
     node: str
     take_over: str | None = None
+
+
+class Due(StrEnum):
+    """Why an upload waits for somebody to work on it who is not its client."""
+
+    UNFINISHED = "unfinished"
+    """It is FINALIZING, CONCATENATING or ABORTING, and no live lease works on it."""
+    UNTIDY = "untidy"
+    """It is COMPLETE, and the store may hold more of it than its object."""
+    EXPIRED = "expired"
+    """It is past its time, and nobody appends to it or has pinned it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueUpload:
+    """An upload that was taken to be worked on; ``failures``: how often that failed before, in this state."""
+
+    upload: Upload
+    failures: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,16 +152,46 @@ class UploadRepository(Protocol):
         """The tokens of those among these leases (token to upload id) that somebody asks for."""
         ...
 
-    async def find_expired(self, *, limit: int) -> Sequence[Upload]:
-        """Uploads past their time that nobody appends to or has pinned, longest overdue first."""
+    async def take_due(self, due: Due, *, limit: int, hold: timedelta) -> Sequence[DueUpload]:
+        """Uploads that are due and not put off, the longest due of them; for ``hold`` nobody else is given them.
+
+        Many may take at once; each is given others, and none waits. Taking changes nothing of an upload: whoever
+        comes for it meanwhile wins.
+        """
         ...
 
-    async def find_unfinished(self, *, limit: int) -> Sequence[Upload]:
-        """Uploads in FINALIZING, CONCATENATING or ABORTING that no live lease works on, oldest change first."""
+    async def count_due(self, due: Due) -> int:
+        """How many uploads are due, those that are taken or put off included."""
         ...
 
-    async def find_untidy(self, *, limit: int) -> Sequence[Upload]:
-        """Uploads that are COMPLETE and untidy, by id."""
+    async def put_off(self, upload_id: str, *, by: timedelta, reason: str) -> None:
+        """Say that the work on a due upload failed, and let nobody take it for so long.
+
+        A change of its state forgets that.
+        """
+        ...
+
+    async def find_states(self, upload_ids: Collection[str]) -> Mapping[str, UploadState]:
+        """The states of those uploads among these that there are."""
+        ...
+
+    async def purge(self, older_than: timedelta, *, limit: int) -> int:
+        """Remove the records of uploads that came to their end so long ago, with their events; how many.
+
+        An end is COMPLETE and tidy, ABORTED or FAILED. One that is joined into another stays as long as that.
+        """
+        ...
+
+    async def count_purgeable(self, older_than: timedelta) -> int:
+        """How many there are to purge."""
+        ...
+
+    async def note_reaped(self) -> None:
+        """Say that what was due has been dealt with, now."""
+        ...
+
+    async def find_reaped(self) -> datetime | None:
+        """When that was said last."""
         ...
 
     async def find_tail_names(self, node: str, names: Collection[str]) -> Collection[str]:

@@ -161,8 +161,8 @@ class Tails:
         with _translated():
             return await self._disk.run(_list_idle, self._folder, (utc_now() - idle_for).timestamp())
 
-    async def sweep(self, repository: UploadRepository) -> int:
-        """Remove the files that no living process holds and no row names; how many there were.
+    async def sweep(self, repository: UploadRepository, *, dry_run: bool = False) -> int:
+        """Remove the files that no living process holds and no row names; how many there were. Or only count them.
 
         StoreUnavailableError if the folder cannot be read.
         """
@@ -175,7 +175,7 @@ class Tails:
                 files = await self._disk.run(self._lock_all, names[start : start + _SWEEP_BATCH])
             named = set(await repository.find_tail_names(self.node.id, list(files))) if files else set()
             unnamed = [file for name, file in files.items() if name not in named]
-            removed += await self._disk.run(_remove_all, unnamed)
+            removed += len(unnamed) if dry_run else await self._disk.run(_remove_all, unnamed)
             _close_all(files.values())
         return removed
 

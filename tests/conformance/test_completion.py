@@ -11,6 +11,7 @@ from typing_extensions import override
 from rindle.bootstrap import Components
 from rindle.db.repository import SqlUploadRepository
 from rindle.objectstore.errors import ObjectStoreError, PermissionDeniedError, StoreFullError, StoreUnavailableError
+from rindle.reaper.report import Chore
 from rindle.testing.faults import FaultyStore
 from rindle.uploads.model import EventType, Part, Upload, UploadState
 from tests.serving import RunningServer, StartServer, rebuild
@@ -74,9 +75,11 @@ async def test_an_object_that_could_not_be_made_is_made_without_anybody_asking(s
     server = await start_server(change=failing.change, part_size=PART)
     upload = await server.client.create(2 * PART)
     assert (await server.client.patch(upload, 0, bytes(2 * PART))).status == 507
-    assert (await server.parts.reaper.run_once()).failed == 1
+    assert (await server.parts.reaper.run()).failed == 1
     failing.error = None
-    assert (await server.parts.reaper.run_once()).recovered == 1
+    assert (await server.parts.reaper.run())[Chore.UNFINISHED].done == 0
+    await server.change_row(upload, "retry_at = state_changed_at")
+    assert (await server.parts.reaper.run())[Chore.UNFINISHED].done == 1
     assert await server.read_object(upload) == bytes(2 * PART)
     assert await server.events(upload) == ["created", "finished"]
 
@@ -118,7 +121,7 @@ async def test_case_93_parts_that_vanished_are_told_and_never_called_complete(st
         assert (await server.client.head(upload)).status == 410
     assert (await server.client.patch(upload, 2 * PART, b"")).status == 410
     assert await server.events(upload) == ["created", "failed"]
-    await server.parts.reaper.run_once()
+    await server.parts.reaper.run()
     assert (await server.find(upload)).state is UploadState.FAILED
     assert server.files() == {}
 

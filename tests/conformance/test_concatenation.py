@@ -244,7 +244,7 @@ async def test_a_concatenation_of_what_is_lost_fails_and_lets_go_of_the_rest(ser
     (final,) = [upload for upload in await server.uploads() if upload.is_final]
     assert (await server.client.head(f"/files/{final.id}")).status == 410
     assert await server.events(f"/files/{final.id}") == ["created", "failed"]
-    assert (await server.parts.reaper.run_once()).failed == 0
+    assert (await server.parts.reaper.run()).failed == 0
     assert (await server.find(f"/files/{final.id}")).state is UploadState.FAILED
     assert await server.read_object(kept) == b"hello"
     for upload in (kept, lost):
@@ -269,7 +269,7 @@ async def test_a_concatenation_whose_parts_vanished_fails(start_server: StartSer
     found = await server.client.head(uploads[0])
     assert found.status == 200
     await server.parts.store.abort_multipart(row.multipart)
-    await server.parts.reaper.run_once()
+    await server.parts.reaper.run()
     assert (await server.client.head(final)).status == 410
     assert await server.events(final) == ["created", "failed"]
     again = await server.client.post(final_of(*uploads))

@@ -79,7 +79,7 @@ async def test_bytes_that_could_not_be_committed_are_not_acknowledged(
     assert await server.find_parts(upload) == []
     assert (await server.client.patch(upload, begun, content[begun:])).offset == len(content)
     assert await server.read_object(upload) == content
-    await server.parts.reaper.run_once()
+    await server.parts.reaper.run()
     assert list((server.data / "tails" / "tus").iterdir()) == []
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from rindle.clock import utc_now
 from rindle.objectstore.types import MultipartOptions
+from rindle.reaper.report import Chore
 from tests.http import Response
 from tests.serving import RunningServer, StartServer
 
@@ -61,21 +62,21 @@ async def test_case_70_an_expired_upload_is_gone_and_reaped_and_nothing_foreign_
         await server.client.delete(upload),
     ):
         assert (response.status, response.code) == (410, "upload_gone")
-    done = await server.parts.reaper.run_once()
-    assert (done.expired, done.failed) == (1, 0)
+    done = await server.parts.reaper.run()
+    assert (done[Chore.EXPIRED].done, done.failed) == (1, 0)
     assert (await server.client.head(upload)).status == 410
     assert server.files() == only_foreign
     assert await server.events(upload) == ["created", "expired"]
     assert [multipart.ref async for multipart in server.parts.store.list_multiparts()] == [foreign]
     assert (await server.client.patch(alive, 5, b"world")).offset == 10
-    assert (await server.parts.reaper.run_once()).expired == 0
+    assert (await server.parts.reaper.run())[Chore.EXPIRED].done == 0
 
 
 @pytest.mark.invariant("I8")
 async def test_what_is_complete_never_expires(server: RunningServer) -> None:
     upload = await server.client.create(5, body=b"hello")
     assert (await server.find(upload)).expires_at is None
-    await server.parts.reaper.run_once()
+    await server.parts.reaper.run()
     assert (await server.client.head(upload)).status == 200
     assert await server.read_object(upload) == b"hello"
 
@@ -88,7 +89,7 @@ async def test_an_upload_that_is_being_filled_is_not_reaped(server: RunningServe
         await connection.send(b"hello")
         await server.tap.took(5)
         await expire(server, upload)
-        assert (await server.parts.reaper.run_once()).expired == 0
+        assert (await server.parts.reaper.run())[Chore.EXPIRED].done == 0
         await connection.send(b"world")
         assert (await connection.read_response()).status == 204
     assert await server.read_object(upload) == b"helloworld"
@@ -102,6 +103,6 @@ async def test_the_reaper_removes_what_crashes_left_and_nothing_that_is_named(se
     folder = server.data / "tails" / "tus"
     stray = folder / tail.name.replace(tail.name.split(".")[1], "0" * 16)
     stray.write_bytes(b"stray")
-    assert (await server.parts.reaper.run_once()).files_removed == 1
+    assert (await server.parts.reaper.run())[Chore.FILES].done == 1
     assert [path.name for path in folder.iterdir()] == [tail.name]
     assert (await server.client.patch(upload, 5, b"world")).status == 204

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from rindle.bootstrap import Components
 from rindle.db.models import nodes
 from rindle.objectstore.errors import StoreUnavailableError
+from rindle.reaper.report import Chore
 from rindle.testing.faults import FaultyStore
 from rindle.uploads.model import Tail, UploadState
 from tests.serving import RunningServer, StartNode, rebuild
@@ -52,13 +53,13 @@ async def test_a_tail_that_nobody_has_touched_for_a_while_moves_into_the_store(
     upload = await one.client.create(len(CONTENT))
     await one.client.patch(upload, 0, CONTENT[:size])
     assert (await two.client.head(upload)).code == "tus_tail_missing"
-    while not (await one.parts.reaper.run_once()).spilled:
+    while not (await one.parts.reaper.run())[Chore.SPILLS].done:
         pass
     tail = await tail_of(one, upload)
     assert (tail.in_store, tail.length) == (True, 5)
     assert tail_files(one) == []
     assert [key for key in await keys(one) if key.startswith("uploads/")] == []
-    assert (await one.parts.reaper.run_once()).spilled == 0
+    assert (await one.parts.reaper.run())[Chore.SPILLS].done == 0
     await assert_finishes(two, upload, size)
 
 
@@ -73,7 +74,7 @@ async def test_tails_are_spilled_by_and_by(start_node: StartNode) -> None:
 async def test_a_tail_that_was_touched_just_now_stays(start_node: StartNode) -> None:
     server = await start_node("one", spill_after="1h")
     upload = await server.client.create(10, body=b"hello")
-    assert (await server.parts.reaper.run_once()).spilled == 0
+    assert (await server.parts.reaper.run())[Chore.SPILLS].done == 0
     assert not (await tail_of(server, upload)).in_store
 
 
@@ -92,7 +93,7 @@ async def test_a_node_that_goes_leaves_its_tails_in_the_store(start_node: StartN
 async def test_a_node_that_never_spills_keeps_its_tails(start_node: StartNode) -> None:
     server = await start_node("one", spill_after="never")
     await server.client.create(10, body=b"hello")
-    assert (await server.parts.reaper.run_once()).spilled == 0
+    assert (await server.parts.reaper.run())[Chore.SPILLS].done == 0
     await server.parts.engine.aclose()
     assert len(tail_files(server)) == 1
 
@@ -159,11 +160,11 @@ async def test_who_appends_while_a_tail_is_spilled_wins(start_node: StartNode) -
     server = await start_node("one", spill_after="1ms", change=change)
     upload = await server.client.create(len(CONTENT))
     await server.client.patch(upload, 0, CONTENT[:500])
-    reaping = asyncio.create_task(server.parts.reaper.run_once())
+    reaping = asyncio.create_task(server.parts.reaper.run())
     await spilling.wait()
     assert (await server.client.patch(upload, 500, CONTENT[500:700])).offset == 700
     go_on.set()
-    assert (await reaping).spilled == 0
+    assert (await reaping)[Chore.SPILLS].done == 0
     tail = await tail_of(server, upload)
     assert (tail.in_store, tail.length) == (False, 700)
     assert await keys(server) == []
@@ -181,7 +182,7 @@ async def test_a_tail_that_cannot_be_spilled_stays_where_it_is(start_node: Start
     server = await start_node("one", spill_after="1ms", change=change)
     upload = await server.client.create(len(CONTENT), body=CONTENT[:500])
     for _ in range(2):
-        assert (await server.parts.reaper.run_once()).spilled == 0
+        assert (await server.parts.reaper.run())[Chore.SPILLS].done == 0
     assert not (await tail_of(server, upload)).in_store
     assert (await server.client.patch(upload, 500, CONTENT[500:600])).offset == 600
 
@@ -202,7 +203,7 @@ async def test_a_spilled_tail_that_is_lost_is_told(
     refused = await server.client.patch(upload, 5, b"more")
     assert (refused.status, refused.code) == (410, "tus_tail_missing")
     assert f"[tail {reason}, owner store] Operator: " in caplog.text
-    await server.parts.reaper.run_once()
+    await server.parts.reaper.run()
     assert (await server.find(upload)).state is UploadState.FAILED
     assert await keys(server) == []
 

@@ -53,7 +53,7 @@ async def test_an_upload_whose_tail_is_lost_is_gone_and_says_so(
     assert (found.status, found.code) == (410, "upload_gone")
     assert (await server.client.patch(upload, begun, b"more")).status == 410
     assert await server.events(upload) == ["created", "failed"]
-    await server.parts.reaper.run_once()
+    await server.parts.reaper.run()
     assert (await server.find(upload)).state is UploadState.FAILED
     assert server.files() == {}
 

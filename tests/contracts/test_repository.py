@@ -32,6 +32,18 @@ class SqlAdmin(RepositoryAdmin):
         await self._update(update(uploads).where(uploads.c.id == upload_id).values(state_changed_at=db_now(-age)))
 
     @override
+    async def end_wait(self, upload_id: str) -> None:
+        past = db_now(timedelta(seconds=-1))
+        await self._update(update(uploads).where(uploads.c.id == upload_id).values(retry_at=past))
+
+    @override
+    async def age(self, upload_id: str, by: timedelta) -> None:
+        past = {"created_at": db_now(-by)}
+        of_upload = update(uploads).where(uploads.c.id == upload_id)
+        await self._update(of_upload.values(state_changed_at=db_now(-by), **past))
+        await self._update(update(outbox).where(outbox.c.upload_id == upload_id).values(**past))
+
+    @override
     async def retire_node(self, node: str) -> None:
         await self._update(update(nodes).where(nodes.c.id == node).values(retired_at=db_now()))
 

@@ -245,9 +245,9 @@ def test_a_later_migration_that_rebuilds_a_table_keeps_the_rows_that_refer_to_it
     execute(
         empty_url,
         "INSERT INTO rindle_uploads (id, owner, state, upload_offset, part_size, part_count, release_requested,"
-        " generation, metadata, partial, pins, untidy, created_at, state_changed_at)"
+        " generation, metadata, usecase, partial, pins, untidy, created_at, state_changed_at)"
         " VALUES ('u', 'o', 'active', 0, 1, 1, FALSE, 0,"
-        " '', FALSE, 0, FALSE, '2026-01-01T00:00:00.000Z', '2026-01-01T00:00:00.000Z')",
+        " '', 'default', FALSE, 0, FALSE, '2026-01-01T00:00:00.000Z', '2026-01-01T00:00:00.000Z')",
     )
     execute(empty_url, "INSERT INTO rindle_parts VALUES ('u', 1, 1, 'e', NULL)")
     (tmp_path / "9999_later.py").write_text(_REBUILD.format(head=SCHEMA_REVISION))

@@ -16,6 +16,7 @@ from rindle.db.repository import SqlUploadRepository
 from rindle.errors import ConfigurationError
 from rindle.testing.repository import EXPIRES_IN, LEASE_TTL, claim_of, new_upload
 from rindle.uploads.errors import DatabaseUnavailableError, RepositoryError
+from rindle.uploads.ports import Due
 from tests.postgres import PostgresServer
 
 _SHORT = timedelta(milliseconds=50)
@@ -171,7 +172,7 @@ async def test_a_row_of_a_newer_format_is_refused_and_not_touched(database: Data
         await repository.find(upload.id)
     assert await repository.claim(claim_of(upload)) is None
     assert await repository.claim_work(upload.id, upload.state, token="t", holder="h") is None
-    assert list(await repository.find_expired(limit=10)) == []
+    assert list(await repository.take_due(Due.EXPIRED, limit=10, hold=LEASE_TTL)) == []
     (row,) = await database.read(text("SELECT lease_token FROM rindle_uploads"))
     assert row.lease_token is None
 
@@ -199,7 +200,7 @@ async def test_the_clock_of_python_decides_nothing(database: Database, monkeypat
     assert taken.lease.live
     assert not taken.expired
     assert taken.created_at.year > 2000
-    assert list(await repository.find_expired(limit=10)) == []
+    assert list(await repository.take_due(Due.EXPIRED, limit=10, hold=LEASE_TTL)) == []
 
 
 # Conflicts

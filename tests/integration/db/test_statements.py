@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,18 +14,19 @@ from rindle.db.repository import SqlUploadRepository
 from rindle.objectstore.types import MultipartRef
 from rindle.testing.repository import EXPIRES_IN, LEASE_TTL, claim_of, claimed, get, new_upload, part
 from rindle.uploads.model import EventType, Tail, UploadState
+from rindle.uploads.ports import Due
 from tests.postgres import PostgresServer
 
 _MANY = """
     INSERT INTO rindle_uploads (id, owner, state, upload_offset, part_size, part_count, release_requested, generation,
-                                metadata, partial, pins, untidy, created_at, expires_at, state_changed_at,
+                                metadata, usecase, partial, pins, untidy, created_at, expires_at, state_changed_at,
                                 tail_name, tail_node,
                                 tail_length, tail_crc64nvme)
     WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 5000)
     SELECT 'id-' || n, 'alice',
            CASE n % 50 WHEN 0 THEN 'finalizing' WHEN 1 THEN 'aborting' WHEN 2 THEN 'concatenating' WHEN 3 THEN 'active'
                        ELSE 'complete' END,
-           1, 1, 0, FALSE, 0, '', FALSE, 0, FALSE, {now},
+           1, 1, 0, FALSE, 0, '', 'default', FALSE, 0, FALSE, {now},
            CASE WHEN n % 50 = 3 THEN {now} END, {now},
            CASE WHEN n % 50 = 3 THEN 'tail-' || n END, CASE WHEN n % 50 = 3 THEN 'node-' || (n % 7) END,
            CASE WHEN n % 50 = 3 THEN 1 END, CASE WHEN n % 50 = 3 THEN '0000000000000000' END
@@ -119,9 +121,10 @@ async def test_the_reaper_finds_its_work_by_the_partial_indexes(
 ) -> None:
     await fill(database)
 
-    expired = await explain(database, repository.find_expired(limit=10))
-    unfinished = await explain(database, repository.find_unfinished(limit=10))
-    untidy = await explain(database, repository.find_untidy(limit=10))
+    hold = timedelta(minutes=1)
+    expired = await explain(database, repository.take_due(Due.EXPIRED, limit=10, hold=hold))
+    unfinished = await explain(database, repository.take_due(Due.UNFINISHED, limit=10, hold=hold))
+    untidy = await explain(database, repository.take_due(Due.UNTIDY, limit=10, hold=hold))
     tails = await explain(database, repository.find_tail_names("node-1", ["tail-3"]))
 
     assert "ix_rindle_uploads_expiring" in expired

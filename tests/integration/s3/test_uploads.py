@@ -125,9 +125,7 @@ async def test_a_store_whose_copies_replace_is_no_place_to_publish_by_name(
     moto: S3Server, start_server: StartServer
 ) -> None:
     url = moto.url(await moto.new_bucket(), conditions="none")
-    with pytest.raises(
-        ConfigurationError, match=r"cannot copy to in/\{filename\} without replacing.*put \{id\} into"
-    ):
+    with pytest.raises(ConfigurationError, match=r"cannot copy to in/\{filename\} without replacing.*put \{id\} into"):
         await start_server(store=url, publish_to="in/{filename}")
     for settings in ({"publish_to": "in/{id}"}, {"publish_to": "in/{filename}", "publish_overwrite": True}):
         assert (await start_server(store=url, **settings)).parts.store.capabilities.copy_create is False

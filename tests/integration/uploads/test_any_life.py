@@ -170,7 +170,7 @@ class AnyLife(RuleBasedStateMachine):
 
     @rule()
     def reap(self) -> None:
-        self.run(self.process.reaper.run_once())
+        self.run(self.process.reaper.run())
 
     @rule()
     def spill(self) -> None:
@@ -279,7 +279,7 @@ class AnyLife(RuleBasedStateMachine):
         await settle(self.world)
         for node in self.nodes:
             async with self.world.process(node_folder=node) as process:
-                await process.reaper.run_once()
+                await process.reaper.run()
             assert list((node / "tus").iterdir()) == []
         assert await self.world.leftovers() == []
 
