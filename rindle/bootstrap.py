@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rindle.asgi.app import RunningService, UploadApp
 from rindle.asgi.cors import CorsOptions
@@ -61,8 +62,10 @@ class Components:
 
 
 @asynccontextmanager
-async def open_components(settings: Settings) -> AsyncIterator[Components]:
+async def open_components(settings: Settings, *, serving: bool = True) -> AsyncIterator[Components]:
     """Open whatever the settings name, and close it in the end, letting running uploads keep what they have.
+
+    Without ``serving``, this process takes no uploads, and makes no folder for their tails where there is none.
 
     An SQLite database is made and upgraded on the way; PostgreSQL, which others use too, only by command.
     ConfigurationError, in one line, for what cannot be used.
@@ -76,7 +79,10 @@ async def open_components(settings: Settings) -> AsyncIterator[Components]:
         store = await stack.enter_async_context(await _open_store(settings.store_url))
         await store.prepare()
         _require_publishing(settings, store.capabilities)
-        node = NodeIdentity(settings.tails_folder, name=settings.node_name)
+        folder = settings.tails_folder
+        if not serving and not folder.is_dir():
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="rindle-")))
+        node = NodeIdentity(folder, name=settings.node_name)
         stack.callback(node.close)
         disk = DiskExecutor("tails")
         stack.push_async_callback(disk.aclose)
@@ -89,7 +95,9 @@ async def open_components(settings: Settings) -> AsyncIterator[Components]:
             store=store,
             repository=repository,
             tails=tails,
-            options=ReaperOptions(interval=settings.reap_interval),
+            options=ReaperOptions(
+                interval=settings.reap_interval, grace=settings.stray_after, retention=settings.purge_after
+            ),
         )
         yield Components(
             settings=settings,

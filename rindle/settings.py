@@ -238,6 +238,14 @@ class Settings(BaseSettings):
         description="How often abandoned uploads are dropped and unfinished ones finished.",
     )
 
+    stray_after: Duration = Field(
+        default=timedelta(days=1), description="How old a multipart must be to be aborted when no upload owns it."
+    )
+    purge_after: OptionalDuration = Field(
+        default=timedelta(days=30),
+        description="How long the record of an upload is kept after its end (complete or dropped), or 'never' removed.",
+    )
+
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)] = Field(
         default=("*",),
         description="Origins of web pages that may upload, by commas; '*' for all, '' to leave CORS alone.",

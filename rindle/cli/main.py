@@ -8,15 +8,12 @@ from importlib.metadata import version
 import click
 from typing_extensions import override
 
-from rindle.errors import ConfigurationError, RindleError
-
-# Exit codes: 0 done, 1 failed, 2 wrong usage (click's), 3 wrong configuration.
-FAILED = 1
-MISCONFIGURED = 3
+from rindle.errors import RindleError
 
 _COMMANDS = {
     "serve": ("rindle.cli.serve", "Run the upload server."),
     "demo": ("rindle.cli.demo", "Upload a file, cut the connection, resume, and compare."),
+    "reap": ("rindle.cli.reap", "Drop, finish and remove what no client will; for cron."),
     "db": ("rindle.cli.db", "Make, upgrade and check the database's schema."),
 }
 
@@ -61,9 +58,8 @@ def main() -> None:
     """Run a command; what the operator can mend is one line, not a traceback."""
     try:
         cli()
-    except ConfigurationError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(MISCONFIGURED)
     except RindleError as error:
+        from rindle.cli.exits import exit_code_of  # noqa: PLC0415 - knows all errors; --help needs none
+
         click.echo(f"error: {error}", err=True)
-        sys.exit(FAILED)
+        sys.exit(exit_code_of(error))

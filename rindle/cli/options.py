@@ -8,10 +8,29 @@ from typing import Any, TypeVar
 import click
 from pydantic import ByteSize
 from pydantic_core import PydanticUndefined
+from typing_extensions import override
 
-from rindle.settings import PREFIX, Settings, load_settings, spell_duration
+from rindle.settings import PREFIX, Settings, load_settings, parse_duration, spell_duration
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Duration(click.ParamType[timedelta]):
+    name = "duration"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        try:
+            duration = parse_duration(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+        if not isinstance(duration, timedelta) or duration <= timedelta(0):
+            self.fail(f"{value!r} must be longer than nothing", param, ctx)
+        return duration
+
+
+DURATION = _Duration()
+"""A length of time, spelt as in the settings."""
 
 
 def settings_options(*names: str) -> Callable[[Command], Command]:

@@ -1,7 +1,5 @@
 """`rindle serve`."""
 
-import asyncio
-import logging
 import socket
 from typing import Any
 
@@ -9,6 +7,7 @@ import click
 
 from rindle.asgi.app import UploadApp
 from rindle.bootstrap import create_app
+from rindle.cli.logs import set_up_logging
 from rindle.cli.options import settings_from, settings_options
 from rindle.cli.server import bind, listen_for_signals, run, serving, url_of
 from rindle.settings import Settings
@@ -23,24 +22,12 @@ def serve(**flags: Any) -> None:  # noqa: ANN401 - one for each setting
     Every flag is also an environment variable (in brackets) and a key of the settings file.
     """
     settings = settings_from(flags)
-    _set_up_logging(settings.log_level)
+    set_up_logging(settings.log_level)
     listener = bind(settings.host, settings.port)
     try:
         run(_serve(create_app(settings), settings, listener))
     finally:
         listener.close()
-
-
-def _set_up_logging(level: str) -> None:
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    for chatty in ("alembic", "uvicorn", "aiosqlite", "aiobotocore", "botocore"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
-
-
-def _is_no_cancellation(record: logging.LogRecord) -> bool:
-    # A request that a shutdown cuts off is one that failed, to uvicorn.
-    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 async def _serve(app: UploadApp, settings: Settings, listener: socket.socket) -> None:

@@ -40,18 +40,17 @@ class ReaperOptions:
     that look for stray multiparts and old records. ``beat``: between heartbeats of this node.
 
     ``batch``: rows that are taken at a time. ``hold``: how long nobody else is given them. ``at_once``: items that are
-    worked on side by side. ``rate``: items a second, at most. ``retry_after``: how long an item that failed is left
-    alone, twice as long each time, up to ``retry_most``. ``grace``: how old a multipart must be to be a stray.
+    worked on side by side. ``retry_after``: how long an item that failed is left alone, twice as long each time, up to
+    ``retry_most``. ``grace``: how old a multipart must be to be a stray.
     ``retention``: how long records are kept after their end; None: for ever.
     """
 
     interval: timedelta = timedelta(seconds=60)
     sweep_interval: timedelta = timedelta(hours=1)
     beat: timedelta = timedelta(seconds=10)
-    batch: int = 500
-    hold: timedelta = timedelta(minutes=10)
+    batch: int = 100
+    hold: timedelta = timedelta(minutes=2)
     at_once: int = 8
-    rate: float | None = None
     retry_after: timedelta = timedelta(minutes=1)
     retry_most: timedelta = timedelta(hours=6)
     grace: timedelta = timedelta(days=1)
@@ -80,14 +79,23 @@ class Reaper:
         self._tails = tails
         self._options = options
 
-    async def run(self, chores: Collection[Chore] = ALL, *, lasts: timedelta | None = None) -> Report:
-        """Do these chores until nothing is due, or for as long as ``lasts`` says.
+    async def run(
+        self,
+        chores: Collection[Chore] = ALL,
+        *,
+        lasts: timedelta | None = None,
+        rate: float | None = None,
+        report: Report | None = None,
+    ) -> Report:
+        """Do these chores until nothing is due, or for as long as ``lasts`` says, at most ``rate`` items a second.
+
+        The report is filled while this runs, for those who want to watch.
 
         An item that fails is counted and put off with its reason; it does not stop the others. RepositoryError when
         the database does not answer: what was done stays done.
         """
-        pace = Pace(rate=self._options.rate, lasts=lasts)
-        report = Report()
+        pace = Pace(rate=rate, lasts=lasts)
+        report = Report() if report is None else report
         for chore in Chore:
             if chore in chores:
                 await self._do(chore, report[chore], pace)

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from rindle.cli.serve import _is_no_cancellation
+from rindle.cli.logs import _is_no_cancellation
 from rindle.cli.server import bind, run, url_of
 from rindle.errors import ConfigurationError
 

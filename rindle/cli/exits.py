@@ -1,0 +1,26 @@
+"""Exit codes, the same for every command; 2, wrong usage, is click's."""
+
+from rindle.errors import ConfigurationError, RindleError
+from rindle.objectstore.errors import TransientStoreError
+from rindle.uploads.errors import DatabaseUnavailableError, UploadNotFoundError
+
+DONE = 0
+FAILED = 1
+"""Something could not be done; of several things some."""
+MISCONFIGURED = 3
+UNREACHABLE = 4
+"""The database or the store does not answer: try again later."""
+NOT_FOUND = 5
+
+
+def exit_code_of(error: RindleError) -> int:
+    """The code for a command that ends by this error."""
+    match error:
+        case ConfigurationError():
+            return MISCONFIGURED
+        case DatabaseUnavailableError() | TransientStoreError():
+            return UNREACHABLE
+        case UploadNotFoundError():
+            return NOT_FOUND
+        case _:
+            return FAILED

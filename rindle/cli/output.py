@@ -1,0 +1,66 @@
+"""What commands print: tables for people, JSON for programs on stdout; how far they are on stderr."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+
+import click
+
+_GAP = "  "
+_EVERY_S = 0.5
+
+
+def print_json(value: object) -> None:
+    """One JSON value, readable."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def print_line(value: object) -> None:
+    """One line of NDJSON."""
+    click.echo(json.dumps(value, default=str))
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Columns as wide as what stands in them; numbers stand right."""
+    lines = list(rows)
+    cells = [["" if cell is None else str(cell) for cell in row] for row in (head, *lines)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    right = [all(isinstance(row[column], int) for row in lines) for column in range(len(head))]
+    for row in cells:
+        padded = (
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        )
+        click.echo(_GAP.join(padded).rstrip())
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something is destroyed. Where nobody can answer, say that --yes does; that is wrong usage."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{question} Say --yes.")
+    click.confirm(question, abort=True)
+
+
+@asynccontextmanager
+async def progress(say: Callable[[], str]) -> AsyncIterator[None]:
+    """Show on stderr how far the block is, in one line that changes; only if somebody is watching."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    showing = asyncio.create_task(_show(say))
+    try:
+        yield
+    finally:
+        showing.cancel()
+        await asyncio.gather(showing, return_exceptions=True)
+        click.echo("\r\x1b[K", nl=False, err=True)
+
+
+async def _show(say: Callable[[], str]) -> None:
+    while True:
+        click.echo(f"\r\x1b[K{say()}", nl=False, err=True)
+        await asyncio.sleep(_EVERY_S)
