@@ -13,6 +13,7 @@ from rindle.asgi.cors import CorsOptions
 from rindle.asgi.endpoint import Authorize, EndpointOptions
 from rindle.asgi.health import Check
 from rindle.asgi.urls import UrlOptions
+from rindle.db.admin import UploadAdmin
 from rindle.db.engine import Database, DatabaseOptions
 from rindle.db.repository import SqlUploadRepository
 from rindle.db.schema import create_schema, require_schema, schema_state
@@ -39,6 +40,7 @@ class Components:
     store: MultipartStore
     database: Database
     repository: SqlUploadRepository
+    admin: UploadAdmin
     tails: Tails
     engine: UploadEngine
     reaper: Reaper
@@ -59,6 +61,19 @@ class Components:
         if not os.access(folder, os.W_OK | os.X_OK):
             msg = f"the folder for tails {folder} is not writable"
             raise ConfigurationError(msg)
+
+
+@asynccontextmanager
+async def open_records(settings: Settings) -> AsyncIterator[UploadAdmin]:
+    """Open the records alone, for those who only ask; neither store nor tails are touched."""
+    if settings.database is None:
+        make_folder(settings.data)
+    database = Database(settings.database_url, DatabaseOptions(pool_size=2))
+    try:
+        await _prepare_schema(database, settings.database_url)
+        yield UploadAdmin(database)
+    finally:
+        await database.aclose()
 
 
 @asynccontextmanager
@@ -89,7 +104,7 @@ async def open_components(settings: Settings, *, serving: bool = True) -> AsyncI
         tails = Tails(node, disk)
         repository = SqlUploadRepository(database, lease_ttl=settings.lease_ttl, expires_in=settings.expires_in)
         engine = UploadEngine(store=store, repository=repository, tails=tails, options=_engine_options(settings))
-        stack.push_async_callback(engine.aclose)
+        stack.push_async_callback(engine.aclose, spill=serving)
         reaper = Reaper(
             engine=engine,
             store=store,
@@ -104,6 +119,7 @@ async def open_components(settings: Settings, *, serving: bool = True) -> AsyncI
             store=store,
             database=database,
             repository=repository,
+            admin=UploadAdmin(database),
             tails=tails,
             engine=engine,
             reaper=reaper,

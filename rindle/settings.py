@@ -301,6 +301,28 @@ class Settings(BaseSettings):
         return self.tails or self.data / "tails"
 
 
+Origin = Literal["flag", "environment", "file", "default"]
+
+
+def find_origins(flags: Mapping[str, Any], *, config: Path | None = None) -> Mapping[str, Origin]:
+    """Where :func:`load_settings` takes each setting from when it is given the same."""
+    named = config or os.environ.get(CONFIG)  # noqa: TID251 - this is where it is read
+    from_file = _read_file(Path(named)) if named else {}
+    in_environment = _names_in_environment()
+
+    def origin(name: str) -> Origin:
+        if name in flags:
+            return "flag"
+        return "environment" if name in in_environment else "file" if name in from_file else "default"
+
+    return {name: origin(name) for name in Settings.model_fields}
+
+
+def _names_in_environment() -> set[str]:
+    names = {name.removeprefix(PREFIX).lower() for name in os.environ if name.startswith(PREFIX)}  # noqa: TID251
+    return names - {CONFIG.removeprefix(PREFIX).lower()}
+
+
 def load_settings(flags: Mapping[str, Any], *, config: Path | None = None) -> Settings:
     """The settings of a process. ConfigurationError names the setting, what is wrong with it, and what would be right.
 
@@ -308,8 +330,7 @@ def load_settings(flags: Mapping[str, Any], *, config: Path | None = None) -> Se
     """
     named = config or os.environ.get(CONFIG)  # noqa: TID251 - this is where it is read
     from_file = _read_file(Path(named)) if named else {}
-    in_environment = {name.removeprefix(PREFIX).lower() for name in os.environ if name.startswith(PREFIX)}  # noqa: TID251
-    in_environment.discard(CONFIG.removeprefix(PREFIX).lower())
+    in_environment = _names_in_environment()
     _check_names(from_file, f"the settings file {named}", str)
     _check_names(in_environment, "the environment", lambda name: PREFIX + name.upper())
     wins_over_file = {name: value for name, value in from_file.items() if name not in in_environment}

@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("multipart_id", sa.Text()),
         sa.Column("key", sa.Text()),
         sa.Column("e_tag", sa.Text()),
+        sa.Column("crc64nvme", sa.String(16)),
         sa.Column("tail_name", sa.Text()),
         sa.Column("tail_node", sa.Text()),
         sa.Column("tail_length", sa.BigInteger()),

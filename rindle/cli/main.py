@@ -14,6 +14,12 @@ _COMMANDS = {
     "serve": ("rindle.cli.serve", "Run the upload server."),
     "demo": ("rindle.cli.demo", "Upload a file, cut the connection, resume, and compare."),
     "reap": ("rindle.cli.reap", "Drop, finish and remove what no client will; for cron."),
+    "uploads": ("rindle.cli.uploads", "List, show, extend, check and end uploads."),
+    "verify": ("rindle.cli.verify", "Compare all complete uploads with their objects."),
+    "tails": ("rindle.cli.tails", "List and remove tails on this node's disk."),
+    "multiparts": ("rindle.cli.multiparts", "List and abort unfinished multiparts."),
+    "nodes": ("rindle.cli.nodes", "List nodes; declare one gone."),
+    "config": ("rindle.cli.config", "Show the settings, and where each comes from."),
     "db": ("rindle.cli.db", "Make, upgrade and check the database's schema."),
 }
 

@@ -1,16 +1,17 @@
 """Flags for settings: one per setting, named like it, from the settings' own descriptions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 import click
-from pydantic import ByteSize
+from pydantic import ByteSize, SecretStr, TypeAdapter, ValidationError
 from pydantic_core import PydanticUndefined
 from typing_extensions import override
 
-from rindle.settings import PREFIX, Settings, load_settings, parse_duration, spell_duration
+from rindle.settings import PREFIX, Origin, Settings, find_origins, load_settings, parse_duration, spell_duration
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -33,6 +34,25 @@ DURATION = _Duration()
 """A length of time, spelt as in the settings."""
 
 
+class _Size(click.ParamType[int]):
+    name = "size"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return int(_SIZE.validate_python(value))
+        except ValidationError:
+            self.fail(f"{value!r} is no size such as 500, 64KiB or 5GiB", param, ctx)
+
+
+_SIZE: TypeAdapter[ByteSize] = TypeAdapter(ByteSize)
+SIZE = _Size()
+"""A number of bytes, spelt as in the settings."""
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON; of lists one object on each line.")
+confirmed = click.option("--yes", is_flag=True, help="Do it without asking.")
+
+
 def settings_options(*names: str) -> Callable[[Command], Command]:
     """Flags for these settings (all, without names) and for the settings file."""
 
@@ -49,6 +69,28 @@ def settings_from(flags: dict[str, Any]) -> Settings:
     """The settings that these flags, the environment and the file make together."""
     config = flags.pop("config")
     return load_settings({name: value for name, value in flags.items() if value is not None}, config=config)
+
+
+def settings_with_origins(flags: dict[str, Any]) -> Mapping[str, tuple[str, Origin]]:
+    """All settings as one would give them, each with where it comes from. Passwords are masked."""
+    config = flags.pop("config")
+    given = {name: value for name, value in flags.items() if value is not None}
+    settings = load_settings(given, config=config)
+    origins = find_origins(given, config=config)
+    return {name: (_spell_masked(getattr(settings, name)), origins[name]) for name in Settings.model_fields}
+
+
+def _spell_masked(value: object) -> str:
+    return mask(value.get_secret_value()) if isinstance(value, SecretStr) else describe_default(value)
+
+
+def mask(url: str) -> str:
+    """A URL without the password, and without parameters, which may hold one too."""
+    parts = urlsplit(url)
+    credentials, at, host = parts.netloc.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    masked = f"{user}{colon and ':********'}{at}{host}"
+    return urlunsplit(parts._replace(netloc=masked, query=parts.query and "********"))
 
 
 def _option(name: str) -> Callable[[Command], Command]:

@@ -5,8 +5,10 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import click
+from pydantic import ByteSize
 
 _GAP = "  "
 _EVERY_S = 0.5
@@ -23,9 +25,9 @@ def print_line(value: object) -> None:
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns as wide as what stands in them; numbers stand right."""
+    """Columns as wide as what stands in them; numbers stand right. What a terminal might obey is written out."""
     lines = list(rows)
-    cells = [["" if cell is None else str(cell) for cell in row] for row in (head, *lines)]
+    cells = [[_harmless(cell) for cell in row] for row in (head, *lines)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     right = [all(isinstance(row[column], int) for row in lines) for column in range(len(head))]
     for row in cells:
@@ -34,6 +36,25 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
             for cell, width, to_right in zip(row, widths, right, strict=True)
         )
         click.echo(_GAP.join(padded).rstrip())
+
+
+def _harmless(cell: object) -> str:
+    text = "" if cell is None else str(cell)
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def spell_size(size: int) -> str:
+    """Bytes, for people."""
+    return ByteSize(size).human_readable()
+
+
+def spell_age(age: timedelta) -> str:
+    """A length of time in its largest unit, for people."""
+    seconds = int(age.total_seconds())
+    for unit, letter in ((86400, "d"), (3600, "h"), (60, "m")):
+        if abs(seconds) >= unit:
+            return f"{seconds // unit}{letter}"
+    return f"{seconds}s"
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -69,6 +69,7 @@ uploads = Table(
     Column("multipart_id", Text),
     Column("key", Text),
     Column("e_tag", Text),
+    Column("crc64nvme", Crc64),
     Column("tail_name", Text),
     Column("tail_node", Text),
     Column("tail_length", BigInteger),

@@ -3,11 +3,21 @@
 import hashlib
 import hmac
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from awscrt import checksums
+
+
+def combine_crc64nvme(pieces: Iterable[tuple[int | None, int]]) -> int | None:
+    """The CRC-64/NVME of pieces in a row, each given by its own and its size; None if one of them is not known."""
+    whole = 0
+    for crc, size in pieces:
+        if crc is None:
+            return None
+        whole = checksums.combine_crc64nvme(whole, crc, size)
+    return whole
 
 
 class _Digest(Protocol):

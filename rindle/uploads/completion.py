@@ -18,6 +18,7 @@ from rindle.objectstore.errors import (
     TransientStoreError,
 )
 from rindle.objectstore.types import PartMeta
+from rindle.uploads.checksum import combine_crc64nvme
 from rindle.uploads.errors import LeaseLostError, StaleUploadError, UploadGoneError
 from rindle.uploads.keys import set_aside
 from rindle.uploads.model import EventType, Part, Upload, UploadState
@@ -55,7 +56,8 @@ async def finish(storage: Storage, row: Upload, parts: Sequence[Part] | None = N
     except ObjectStoreError:
         await _commit(storage, row, replace(row, lease=None))
         raise
-    done = replace(done, state=UploadState.COMPLETE, lease=None)
+    crc = combine_crc64nvme((part.crc64nvme, part.size) for part in parts) if row.crc64nvme is None else row.crc64nvme
+    done = replace(done, state=UploadState.COMPLETE, crc64nvme=crc, lease=None)
     return await _commit(storage, row, done, events=done.finish_events)
 
 

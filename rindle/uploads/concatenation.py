@@ -15,6 +15,7 @@ from rindle.objectstore.base import ObjectStore
 from rindle.objectstore.errors import InvalidRangeError, MultipartNotFoundError, NotFoundError, ObjectStoreError
 from rindle.objectstore.payload import JoinedPayload, Payload
 from rindle.objectstore.types import ByteRange, GetOptions, PartMeta
+from rindle.uploads.checksum import combine_crc64nvme
 from rindle.uploads.errors import LeaseLostError, StaleUploadError, UploadGoneError
 from rindle.uploads.model import EventType, Part, Upload, UploadState
 from rindle.uploads.planner import Segment, plan_joining
@@ -65,7 +66,7 @@ async def _put_whole(storage: Storage, row: Upload, sources: Sequence[Upload]) -
     except ObjectStoreError as error:
         await _give_up(storage, row, error)
         raise
-    done = replace(row, offset=row.length or 0).with_object(key, result.e_tag)
+    done = replace(row, offset=row.length or 0).with_object(key, result.e_tag, _crc64nvme(sources))
     try:
         return await storage.repository.commit(row, done, events=done.finish_events)
     except StaleUploadError:
@@ -88,7 +89,7 @@ async def _put_parts(storage: Storage, row: Upload, sources: Sequence[Upload]) -
     except ObjectStoreError as error:
         await _give_up(storage, row, error)
         raise
-    done = replace(row, state=UploadState.FINALIZING, offset=row.length or 0)
+    done = replace(row, state=UploadState.FINALIZING, offset=row.length or 0, crc64nvme=_crc64nvme(sources))
     return await storage.repository.commit(row, done)
 
 
@@ -106,6 +107,10 @@ async def _store_part(
 
 def _payload(storage: Storage, sources: Sequence[Upload], segments: Sequence[Segment]) -> Payload:
     return JoinedPayload(_Source(storage.store, _key(sources[segment.source]), segment) for segment in segments)
+
+
+def _crc64nvme(sources: Sequence[Upload]) -> int | None:
+    return combine_crc64nvme((source.crc64nvme, source.offset) for source in sources)
 
 
 def _key(source: Upload) -> str:

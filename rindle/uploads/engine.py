@@ -46,6 +46,7 @@ from rindle.uploads.spilling import spill_idle
 from rindle.uploads.storage import Storage
 from rindle.uploads.tail import Tails
 from rindle.uploads.tasks import Tasks
+from rindle.uploads.verifying import Finding, repair, verify
 
 logger = logging.getLogger("rindle.uploads")
 
@@ -200,6 +201,17 @@ class UploadEngine:
             return await self._see_through(tidy(self._storage, upload))
         return await self._finisher.finish(upload, within=None)
 
+    async def verify(self, upload: Upload, *, deep: bool = False) -> Finding | None:
+        """What is wrong with the object of a COMPLETE upload; ``deep`` reads all of it. None if nothing is."""
+        return await verify(self._storage, upload, deep=deep)
+
+    async def repair(self, finding: Finding) -> Upload:
+        """Make the record of an upload say what was found; the object is never touched.
+
+        UploadBusyError, StaleUploadError: it is not as it was, or not the time; nothing was changed.
+        """
+        return await repair(self._storage, finding)
+
     async def spill(self, *, limit: int | None = None) -> int:
         """Move the tails that nobody has touched for a while from this node's disk into the store; how many."""
         idle_for = self.options.spill_after
@@ -210,15 +222,18 @@ class UploadEngine:
         self._draining = True
         self._leases.stop_all(DrainingError(None))
 
-    async def aclose(self) -> None:
-        """Drain, wait for running work within the grace, spill what tails lie on this node's disk, and stop."""
+    async def aclose(self, *, spill: bool = True) -> None:
+        """Drain, wait for running work within the grace, spill what tails lie on this node's disk, and stop.
+
+        Without ``spill`` the tails stay where they are: whoever serves from this node goes on with them.
+        """
         self.drain()
         deadline = asyncio.get_running_loop().time() + self.options.shutdown_grace.total_seconds()
         late = await self._tasks.join(self.options.shutdown_grace)
         if late:
             logger.error("%d requests were cut off at shutdown; what they acknowledged is kept", late)
         await self._leases.aclose()
-        if self.options.spill_after is not None:
+        if spill and self.options.spill_after is not None:
             try:
                 async with asyncio.timeout_at(deadline):
                     await spill_idle(self._storage, timedelta(0))

@@ -225,7 +225,9 @@ class Ingest:
         store = self._storage.store
         key = self._storage.new_key(self.row)
         result = await store.put(key, self._buffer.payload(), self._storage.put_options(self.row))
-        after = replace(self._with_parts([]), offset=self._position, tail=None).with_object(key, result.e_tag)
+        after = replace(self._with_parts([]), offset=self._position, tail=None).with_object(
+            key, result.e_tag, self._buffer.crc64nvme
+        )
         try:
             await self._commit(after, events=after.finish_events)
         except LeaseLostError:

@@ -91,6 +91,7 @@ class Upload:
     ``offset`` is what was acknowledged: the committed parts and the tail, contiguous from byte 0. ``length`` is None
     while deferred. ``key`` is where the object stands, or will (a multipart knows it early, a single put when done).
     ``target`` is where the object is to be published, None where it stays under its own key; then they are one.
+    ``crc64nvme`` is that of all its bytes as they were received, known when it is complete, if it is known at all.
     ``usecase`` is what the operator calls this kind of uploads, ``content_type`` what the client says of the file.
     ``metadata`` and ``concat`` are the client's headers as they came. ``generation`` counts commits. ``untidy``: some
     attempt died or never got an answer, so that the store may hold more under the upload's prefix than the row names.
@@ -108,6 +109,7 @@ class Upload:
     tail: Tail | None = None
     key: str | None = None
     e_tag: str | None = None
+    crc64nvme: int | None = None
     lease: Lease | None = None
     generation: int = 0
     metadata: str = ""
@@ -137,11 +139,11 @@ class Upload:
         """This upload in ABORTING: nobody has it any more, and what it left goes next."""
         return replace(self, state=UploadState.ABORTING, reason=reason, lease=None)
 
-    def with_object(self, key: str, e_tag: str | None) -> "Upload":
+    def with_object(self, key: str, e_tag: str | None, crc64nvme: int | None) -> "Upload":
         """This upload once one put made its object: COMPLETE with its lease released, or FINALIZING to be published."""
         if self.target is None:
-            return replace(self, state=UploadState.COMPLETE, key=key, e_tag=e_tag, lease=None)
-        return replace(self, state=UploadState.FINALIZING, key=key, e_tag=e_tag)
+            return replace(self, state=UploadState.COMPLETE, key=key, e_tag=e_tag, crc64nvme=crc64nvme, lease=None)
+        return replace(self, state=UploadState.FINALIZING, key=key, e_tag=e_tag, crc64nvme=crc64nvme)
 
     @property
     def is_final(self) -> bool:

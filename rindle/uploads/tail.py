@@ -14,7 +14,8 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +36,20 @@ _BLOCK = 1 << 20
 _SWEEP_BATCH = 500
 
 Fault = Literal["missing", "short", "corrupt"]
+
+
+Use = Literal["named", "open", "litter"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TailInfo:
+    """A file in the folder: "named" by a row, "open" in some process, or "litter" that the sweep removes."""
+
+    name: str
+    upload_id: str
+    size: int
+    modified_at: datetime
+    use: Use
 
 
 def new_tail_name(upload_id: str) -> str:
@@ -161,6 +176,16 @@ class Tails:
         with _translated():
             return await self._disk.run(_list_idle, self._folder, (utc_now() - idle_for).timestamp())
 
+    async def list(self, repository: UploadRepository) -> Sequence[TailInfo]:
+        """The files of this node, by name, and what each is to its upload. StoreUnavailableError if that fails."""
+        with _translated():
+            found = await self._disk.run(_describe_all, self._folder)
+        named: set[str] = set()
+        for start in range(0, len(found), _SWEEP_BATCH):
+            names = [one.name for one in found[start : start + _SWEEP_BATCH]]
+            named |= set(await repository.find_tail_names(self.node.id, names))
+        return [replace(one, use="named") if one.name in named else one for one in found]
+
     async def sweep(self, repository: UploadRepository, *, dry_run: bool = False) -> int:
         """Remove the files that no living process holds and no row names; how many there were. Or only count them.
 
@@ -244,6 +269,23 @@ def _verify(file: OpenFile, tail: Tail) -> Fault | None:
 
 def _list_names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+
+
+def _describe_all(folder: Path) -> list[TailInfo]:
+    described = []
+    for name in sorted(_list_names(folder)):
+        with contextlib.suppress(FileNotFoundError), OpenFile(folder / name, os.O_RDONLY | os.O_NOFOLLOW) as file:
+            status = file.status()
+            described.append(
+                TailInfo(
+                    name=name,
+                    upload_id=_upload_of(name),
+                    size=status.st_size,
+                    modified_at=datetime.fromtimestamp(status.st_mtime, UTC),
+                    use="litter" if file.try_lock() else "open",
+                )
+            )
+    return described
 
 
 def _list_idle(folder: Path, before: float) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ _PLAIN: dict[str, Any] = {
     "multipart_id": None,
     "key": None,
     "e_tag": None,
+    "crc64nvme": None,
     "tail_name": None,
     "tail_node": None,
     "tail_length": None,
