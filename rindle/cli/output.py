@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import click
-from pydantic import ByteSize
 
 _GAP = "  "
 _EVERY_S = 0.5
+_STEP = 1024
 
 
 def print_json(value: object) -> None:
@@ -45,7 +45,12 @@ def _harmless(cell: object) -> str:
 
 def spell_size(size: int) -> str:
     """Bytes, for people."""
-    return ByteSize(size).human_readable()
+    value, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < _STEP:
+            break
+        value, unit = value / _STEP, larger
+    return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
 def spell_age(age: timedelta) -> str:
