@@ -19,6 +19,7 @@ _COMMANDS = {
     "tails": ("rindle.cli.tails", "List and remove tails on this node's disk."),
     "multiparts": ("rindle.cli.multiparts", "List and abort unfinished multiparts."),
     "nodes": ("rindle.cli.nodes", "List nodes; declare one gone."),
+    "doctor": ("rindle.cli.doctor", "Try everything that the settings name, and say what to mend."),
     "config": ("rindle.cli.config", "Show the settings, and where each comes from."),
     "db": ("rindle.cli.db", "Make, upgrade and check the database's schema."),
 }

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Integer, Row, Select, Text, bindparam, case, func, literal, select, update
+from sqlalchemy import Integer, Row, Select, Text, bindparam, case, func, literal, select, text, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from rindle.db.engine import Database
 from rindle.db.leases import given
-from rindle.db.models import nodes, outbox, uploads
+from rindle.db.models import UNFINISHED, in_states, nodes, outbox, uploads
 from rindle.db.models import parts as part_rows
 from rindle.db.rows import UPLOAD_COLUMNS, to_node, to_part, to_upload
 from rindle.db.sql import TextList, any_of, db_now
@@ -144,6 +144,22 @@ class UploadAdmin:
                 return
             after = rows[-1].id
             limit = None if limit is None else limit - size
+
+    async def find_failing(self, *, limit: int) -> Sequence[Record]:
+        """Uploads whose finishing or removal failed, at most ``limit``, by their ids."""
+        failing = select(*_COLUMNS).where(_row.failures > 0, in_states(UNFINISHED)).order_by(_row.id).limit(limit)
+        return [_to_record(row) for row in await self._database.read(failing)]
+
+    async def now(self) -> datetime:
+        """The database's clock."""
+        instant: datetime = (await self._database.read(select(db_now().label("now"))))[0].now
+        return instant
+
+    async def find_commit_mode(self) -> str | None:
+        """What PostgreSQL's synchronous_commit is for us; None where there is no such thing."""
+        if self._database.dialect != "postgresql":
+            return None
+        return str((await self._database.read(text("SHOW synchronous_commit")))[0][0])
 
     async def count(self, wanted: Filter) -> Mapping[UploadState, tuple[int, int]]:
         """By state: how many, and how many bytes they hold."""

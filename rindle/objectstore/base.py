@@ -427,6 +427,13 @@ class MultipartStore(ObjectStore):
         self._require("list_multiparts", declared=self.capabilities.list_multiparts, key=name)
         return self._list_multiparts(name)
 
+    async def find_multipart_expiry(self) -> timedelta | None:
+        """How old an unfinished multipart may become before the service drops it by itself; None: never, or not known.
+
+        PermissionDeniedError when its rules may not be read.
+        """
+        return None
+
     @abstractmethod
     async def _create_multipart(self, key: str, options: MultipartOptions) -> MultipartRef: ...
 

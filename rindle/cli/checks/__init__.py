@@ -1,0 +1,1 @@
+"""What `rindle doctor` looks at, one file for each thing."""
