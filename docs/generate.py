@@ -7,6 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
+
+from rindle.cli.main import cli
 from rindle.cli.options import describe_default
 from rindle.protocols.errors import ProtocolError
 from rindle.protocols.tus.status import STATUS
@@ -23,6 +26,38 @@ def settings_table() -> str:
         default = describe_default(field.default)
         rows.append(f"| `{name}`<br>`{PREFIX}{name.upper()}` | {default and f'`{default}`'} | {field.description} |")
     return "\n".join(rows)
+
+
+def commands_table() -> str:
+    """One row for each command, with the flags that are its own."""
+    rows = ["| Command | Its own flags | |", "|---|---|---|"]
+    for words, command in _commands(cli, ("rindle",)):
+        own = [_spell_flag(flag) for flag in command.params if not _is_setting(flag)]
+        arguments = [
+            flag.make_metavar(click.Context(command)) for flag in command.params if flag.param_type_name == "argument"
+        ]
+        said = command.get_short_help_str(200)
+        rows.append(f"| `{' '.join((*words, *arguments))}` | {' '.join(filter(None, own))} | {said} |")
+    return "\n".join(rows)
+
+
+def _commands(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    if not isinstance(command, click.Group):
+        yield words, command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        if found is not None:
+            yield from _commands(found, (*words, name))
+
+
+def _is_setting(flag: click.Parameter) -> bool:
+    return isinstance(flag, click.Option) and f"[{PREFIX}" in (flag.help or "")
+
+
+def _spell_flag(flag: click.Parameter) -> str:
+    return f"`{flag.opts[0]}`" if isinstance(flag, click.Option) else ""
 
 
 def errors_table() -> str:
@@ -58,6 +93,7 @@ def _marked_numbers(tree: ast.AST) -> Iterator[str]:
 TABLES = {
     "settings": (ROOT / "docs/reference/settings.md", settings_table),
     "errors": (ROOT / "docs/reference/http.md", errors_table),
+    "commands": (ROOT / "docs/reference/commands.md", commands_table),
     "guarantees": (ROOT / "docs/explanation/guarantees.md", guarantees_table),
 }
 

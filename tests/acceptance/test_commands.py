@@ -101,13 +101,13 @@ class TestServe:
     )
     def test_a_database_that_is_not_there(self, tmp_path: Path, command: str, url: str) -> None:
         refused = run_rindle(*command.split(), env={"RINDLE_DATABASE": url}, cwd=tmp_path)
-        assert_refused(refused, 1, "the database")
+        assert_refused(refused, 4, "the database")
         assert "s3cret" not in refused.stderr + refused.stdout
 
     @pytest.mark.parametrize("command", ["serve", "db upgrade"])
     def test_a_file_that_is_no_database(self, tmp_path: Path, command: str) -> None:
         (tmp_path / "rindle.db").write_bytes(b"no database" * 1000)
-        assert_refused(run_rindle(*command.split(), "--data", tmp_path, cwd=tmp_path), 1, "not a database")
+        assert_refused(run_rindle(*command.split(), "--data", tmp_path, cwd=tmp_path), 4, "not a database")
 
     async def test_what_it_says_when_it_is_ready(self, serve: Serve) -> None:
         server = await serve()
