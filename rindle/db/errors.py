@@ -9,10 +9,11 @@ from rindle.uploads.errors import DatabaseUnavailableError, DuplicateUploadError
 _DRIVERS = frozenset({"sqlalchemy", "psycopg", "asyncpg", "aiosqlite", "sqlite3"})
 
 _READ_ONLY = "25006"
-# PostgreSQL: connection, resources, operator intervention, system; then read-only (a replica after a failover),
-# not authorized or no such database (rotated, or not there yet), lock_timeout, serialization failure and deadlock.
+# PostgreSQL: connection, resources, operator intervention, system; then read-only (a replica after a failover), not
+# authorized or no such database (rotated, or not there yet), a database that takes no connections, lock_timeout,
+# serialization failure and deadlock.
 _UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
-_UNAVAILABLE = frozenset({_READ_ONLY, "28000", "28P01", "3D000", "55P03", "40001", "40P01"})
+_UNAVAILABLE = frozenset({_READ_ONLY, "28000", "28P01", "3D000", "55000", "55P03", "40001", "40P01"})
 _CONFLICTS = frozenset({"40001", "40P01"})
 _UNIQUE_VIOLATION = "23505"
 _MISSING = frozenset({"42P01", "42703"})  # table, column
