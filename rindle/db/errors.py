@@ -54,7 +54,7 @@ def is_read_only(error: BaseException) -> bool:
 
 def translate(error: Exception) -> RindleError:
     """The error of rindle's that says this; the caller raises it ``from`` the foreign one."""
-    text = _first_line(error)
+    text = first_line(error)
     if _sqlstate(error) == _UNIQUE_VIOLATION or _sqlite_code(error) in _SQLITE_UNIQUE:
         return DuplicateUploadError(f"a row of this id exists: {text}")
     if _sqlstate(error) in _MISSING or any(sign in text for sign in _SQLITE_MISSING):
@@ -86,8 +86,8 @@ def _original(error: BaseException) -> BaseException:
     return error.orig if isinstance(error, StatementError) and error.orig is not None else error
 
 
-def _first_line(error: Exception) -> str:
-    # The lines after it are the driver's DETAIL: the row's values, which are the client's.
+def first_line(error: Exception) -> str:
+    """What may be logged of an error: the lines after it are the driver's DETAIL, values that clients have sent."""
     original = _original(error)
     if isinstance(original, SQLAlchemyError):
         return type(original).__name__
