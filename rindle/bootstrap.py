@@ -15,6 +15,7 @@ from rindle.asgi.health import Check
 from rindle.asgi.urls import UrlOptions
 from rindle.db.admin import UploadAdmin
 from rindle.db.engine import Database, DatabaseOptions
+from rindle.db.listening import Listener
 from rindle.db.repository import SqlUploadRepository
 from rindle.db.schema import create_schema, require_schema, schema_state
 from rindle.errors import ConfigurationError
@@ -90,6 +91,7 @@ async def open_components(settings: Settings, *, serving: bool = True) -> AsyncI
             make_folder(settings.data)
         database = Database(settings.database_url, DatabaseOptions(pool_size=settings.database_pool_size))
         stack.push_async_callback(database.aclose)
+        listener = _make_listener(settings, database)
         await _prepare_schema(database, settings.database_url)
         store = await stack.enter_async_context(await _open_store(settings.store_url))
         await store.prepare()
@@ -102,7 +104,9 @@ async def open_components(settings: Settings, *, serving: bool = True) -> AsyncI
         disk = DiskExecutor("tails")
         stack.push_async_callback(disk.aclose)
         tails = Tails(node, disk)
-        repository = SqlUploadRepository(database, lease_ttl=settings.lease_ttl, expires_in=settings.expires_in)
+        repository = SqlUploadRepository(
+            database, lease_ttl=settings.lease_ttl, expires_in=settings.expires_in, listener=listener
+        )
         engine = UploadEngine(store=store, repository=repository, tails=tails, options=_engine_options(settings))
         stack.push_async_callback(engine.aclose, spill=serving)
         reaper = Reaper(
@@ -152,6 +156,17 @@ def _make_app(
             yield RunningService(engine=components.engine, checks=components.checks)
 
     return UploadApp(start, path=settings.path, options=_endpoint_options(settings, authorize))
+
+
+def _make_listener(settings: Settings, database: Database) -> Listener | None:
+    if settings.database_listen is None:
+        return Listener(settings.database_url, database) if database.dialect == "postgresql" else None
+    url = settings.database_listen.get_secret_value()
+    try:
+        return None if url == "off" else Listener(url, database)
+    except ConfigurationError as error:
+        msg = f"database_listen: {error}"
+        raise ConfigurationError(msg) from error
 
 
 async def _prepare_schema(database: Database, url: str) -> None:

@@ -152,6 +152,11 @@ class Settings(BaseSettings):
         description="Where the records go: sqlite:///file or postgresql://user@host/name. Default: a file in data.",
     )
     database_pool_size: int = Field(default=10, gt=0, description="Connections to the database, at most.")
+    database_listen: Annotated[SecretStr | None, _EmptyIsNone] = Field(
+        default=None,
+        description="Where to hear other nodes ask for an upload: the URL of the same PostgreSQL, past a pooler such as"
+        " PgBouncer, or 'off'. Default: database.",
+    )
     tails: Annotated[Path | None, _EmptyIsNone] = Field(
         default=None,
         description="Folder on this node's own disk for bytes too few for a part. Default: a folder in data.",

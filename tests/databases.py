@@ -22,6 +22,12 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
         yield postgres_server.url(name)
 
 
+@pytest.fixture(params=["psycopg", "asyncpg"])
+def any_postgres_url(request: pytest.FixtureRequest, postgres_url: str) -> str:
+    """On each of the drivers."""
+    return postgres_url.replace("psycopg", request.param)
+
+
 @pytest.fixture
 def empty_postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     with postgres_server.database(migrated=False) as name:

@@ -88,6 +88,34 @@ def start_postgres() -> Iterator[PostgresServer]:
         shutil.rmtree(folder)
 
 
+def name_of(url: str) -> str:
+    """The name of the database of a URL made by :meth:`PostgresServer.url`."""
+    return url.partition("@/")[2].partition("?")[0]
+
+
+def find_processes(server: PostgresServer, url: str, application: str = "rindle") -> list[int]:
+    """The server's processes that serve this application's connections to this database."""
+    name = name_of(url)
+    statement = f"SELECT pid FROM pg_stat_activity WHERE datname = '{name}' AND application_name = '{application}'"
+    return [row[0] for row in server.execute(statement)]
+
+
+def terminate(server: PostgresServer, url: str, application: str = "rindle") -> None:
+    """End this application's connections to this database, and wait until they are gone."""
+    for process in find_processes(server, url, application):
+        assert server.execute(f"SELECT pg_terminate_backend({process}, 10000)") == [(True,)]
+
+
+@contextmanager
+def connections_refused(server: PostgresServer, url: str) -> Iterator[None]:
+    """While the block runs, the database lets nobody in who is not in already."""
+    server.execute("ALTER DATABASE {} ALLOW_CONNECTIONS false", name_of(url))
+    try:
+        yield
+    finally:
+        server.execute("ALTER DATABASE {} ALLOW_CONNECTIONS true", name_of(url))
+
+
 def _find_binaries() -> Path | None:
     on_path = shutil.which("initdb")
     if on_path is not None:

@@ -37,7 +37,7 @@ OWNER = "someone"
 PART = 64 * 1024
 
 
-BY_THE_CLOCK = {"renew", "find_release_requests"}  # steps that come when their time has come, not in an order
+BY_THE_CLOCK = {"renew", "find_release_requests", "listen"}  # steps that come when their time has come, not in an order
 
 
 class ProcessDied(BaseException):

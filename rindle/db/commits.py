@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from rindle.db.engine import Database
-from rindle.db.leases import slide_expiry
+from rindle.db.leases import TELL_RELEASED, slide_expiry
 from rindle.db.models import parts as part_rows
 from rindle.db.models import uploads
 from rindle.db.outbox import INSERT_EVENTS, event_arrays, event_rows, insert_events_after
@@ -135,9 +135,13 @@ def update_if_unchanged(shape: Shape) -> ReturningUpdate[Any]:
     values["generation"] = row.generation + 1
     if shape.lease_ttl is not None:
         values["lease_until"] = db_now(shape.lease_ttl)
-    if "lease_token" in shape.columns:
+    returned = [row.id, row.owner, row.release_requested, row.expires_at, EXPIRED]
+    if "lease_token" in shape.columns and shape.lease_ttl is not None:
         values["release_requested"] = False
-        values.setdefault("lease_until", null())
+    elif "lease_token" in shape.columns:
+        # What was asked for stays on record until the next claim, for this statement to see.
+        values["lease_until"] = null()
+        returned.append(TELL_RELEASED.label("told"))
     if "state" in shape.columns:
         values |= {"state_changed_at": db_now(), "retry_at": null(), "failures": 0, "failure": null()}
     values |= {"expires_at": null()} if shape.ends_expiry else slide_expiry(shape.expires_in)
@@ -151,7 +155,7 @@ def update_if_unchanged(shape: Shape) -> ReturningUpdate[Any]:
             )
         )
         .values(values)
-        .returning(row.id, row.owner, row.release_requested, row.expires_at, EXPIRED)
+        .returning(*returned)
     )
 
 

@@ -9,10 +9,11 @@ from rindle.uploads.errors import DatabaseUnavailableError, DuplicateUploadError
 _DRIVERS = frozenset({"sqlalchemy", "psycopg", "asyncpg", "aiosqlite", "sqlite3"})
 
 _READ_ONLY = "25006"
-# PostgreSQL: connection, resources, operator intervention, system; then read-only (a replica after a failover),
-# not authorized or no such database (rotated, or not there yet), lock_timeout, serialization failure and deadlock.
+# PostgreSQL: connection, resources, operator intervention, system; then read-only (a replica after a failover), not
+# authorized or no such database (rotated, or not there yet), a database that takes no connections, lock_timeout,
+# serialization failure and deadlock.
 _UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
-_UNAVAILABLE = frozenset({_READ_ONLY, "28000", "28P01", "3D000", "55P03", "40001", "40P01"})
+_UNAVAILABLE = frozenset({_READ_ONLY, "28000", "28P01", "3D000", "55000", "55P03", "40001", "40P01"})
 _CONFLICTS = frozenset({"40001", "40P01"})
 _UNIQUE_VIOLATION = "23505"
 _MISSING = frozenset({"42P01", "42703"})  # table, column
@@ -53,7 +54,7 @@ def is_read_only(error: BaseException) -> bool:
 
 def translate(error: Exception) -> RindleError:
     """The error of rindle's that says this; the caller raises it ``from`` the foreign one."""
-    text = _first_line(error)
+    text = first_line(error)
     if _sqlstate(error) == _UNIQUE_VIOLATION or _sqlite_code(error) in _SQLITE_UNIQUE:
         return DuplicateUploadError(f"a row of this id exists: {text}")
     if _sqlstate(error) in _MISSING or any(sign in text for sign in _SQLITE_MISSING):
@@ -85,8 +86,8 @@ def _original(error: BaseException) -> BaseException:
     return error.orig if isinstance(error, StatementError) and error.orig is not None else error
 
 
-def _first_line(error: Exception) -> str:
-    # The lines after it are the driver's DETAIL: the row's values, which are the client's.
+def first_line(error: Exception) -> str:
+    """What may be logged of an error: the lines after it are the driver's DETAIL, values that clients have sent."""
     original = _original(error)
     if isinstance(original, SQLAlchemyError):
         return type(original).__name__

@@ -1,16 +1,24 @@
-"""The statements by which leases are taken, prolonged and asked for; each is a transaction of its own."""
+"""The statements by which leases are taken, prolonged and asked for; each is a transaction of its own.
+
+What processes tell each other about leases is told by the statement that makes it true.
+"""
 
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Update, bindparam, case, func, or_, select, update
+from sqlalchemy import Update, bindparam, case, func, literal, or_, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlalchemy.sql.elements import ColumnElement
 
 from rindle.db.models import FORMAT, uploads
 from rindle.db.rows import UPLOAD_COLUMNS
-from rindle.db.sql import TextList, any_of, db_now
+from rindle.db.sql import TextList, any_of, db_now, notify
 from rindle.uploads.model import IN_STORE, UploadState
+from rindle.uploads.ports import LeaseSignal
+
+CHANNEL = "rindle_leases"
+"""Where leases are told of. A channel belongs to a database, not to a schema: rindles that share one hear each other,
+and none knows the uploads of another."""
 
 _row = uploads.c
 
@@ -68,7 +76,16 @@ def renew_statement(lease_ttl: timedelta) -> Update:
     return update(uploads).where(*_OF_LEASES).values(lease_until=db_now(lease_ttl))
 
 
-REQUEST_RELEASE = update(uploads).where(*_OF_LEASE).values(release_requested=True)
+def _tell(signal: LeaseSignal) -> ColumnElement[str]:
+    return notify(CHANNEL, literal(f"{signal} ") + _row.id)
+
+
+TELL_RELEASED = case((_row.release_requested, _tell(LeaseSignal.RELEASED)))
+"""Only those who wait are told: on PostgreSQL, commits that notify somebody wait for each other."""
+
+REQUEST_RELEASE = (
+    update(uploads).where(*_OF_LEASE).values(release_requested=True).returning(_tell(LeaseSignal.REQUESTED))
+)
 REFUSE_RELEASE = update(uploads).where(*_OF_LEASE).values(release_requested=False)
 FIND_RELEASE_REQUESTS = select(_row.lease_token).where(*_OF_LEASES, _row.release_requested)
 

@@ -30,13 +30,14 @@ from rindle.db.leases import (
     given,
     renew_statement,
 )
+from rindle.db.listening import Listener
 from rindle.db.models import FORMAT, marks, nodes, parts, sources, uploads
 from rindle.db.outbox import INSERT_EVENTS, event_arrays, event_rows, insert_events_after
 from rindle.db.pins import pin_sources
 from rindle.db.rows import NEW_COLUMNS, UPLOAD_COLUMNS, new_values, to_node, to_part, to_upload
 from rindle.db.sql import TextList, any_of, db_now
 from rindle.uploads.model import EventType, Part, Upload, UploadState
-from rindle.uploads.ports import Claim, Due, DueUpload, NewUpload, Node, UploadRepository
+from rindle.uploads.ports import Claim, Due, DueUpload, NewUpload, Node, SignalReceiver, UploadRepository
 
 _ID = bindparam("given_id", type_=uploads.c.id.type)
 
@@ -63,11 +64,19 @@ class SqlUploadRepository(UploadRepository):
     """Upload rows in a database whose schema is current. The database stays the caller's to close.
 
     ``lease_ttl``: how long a lease lives without renewal. ``expires_in``: how long an upload lives without an append;
-    None: for ever.
+    None: for ever. ``listener`` hears what others signal; without it nobody does.
     """
 
-    def __init__(self, database: Database, *, lease_ttl: timedelta, expires_in: timedelta | None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        lease_ttl: timedelta,
+        expires_in: timedelta | None,
+        listener: Listener | None = None,
+    ) -> None:
         self._database = database
+        self._listener = listener
         self._lease_ttl = lease_ttl
         self._expires_in = expires_in
         self._insert = _insert_upload(expires_in)
@@ -176,6 +185,11 @@ class SqlUploadRepository(UploadRepository):
             return ()
         rows = await self._database.read(FIND_RELEASE_REQUESTS, _given_leases(leases))
         return [row.lease_token for row in rows]
+
+    @override
+    async def listen(self, receiver: SignalReceiver) -> None:
+        if self._listener is not None:
+            await self._listener.listen(receiver)
 
     @override
     async def take_due(self, due: Due, *, limit: int, hold: timedelta) -> Sequence[DueUpload]:

@@ -78,6 +78,12 @@ class _Now(FunctionElement[datetime]):
     inherit_cache = True
 
 
+class _Notify(FunctionElement[str]):
+    name = "notify"
+    type = Text()
+    inherit_cache = True
+
+
 class _AnyOf(FunctionElement[bool]):
     name = "any_of"
     type = Boolean()
@@ -98,6 +104,11 @@ def any_of(column: ColumnElement[str], texts: ColumnElement[Sequence[str]]) -> C
     return _AnyOf(column, texts)
 
 
+def notify(channel: str, payload: ColumnElement[str]) -> ColumnElement[str]:
+    """Tell whoever listens on the channel, when the transaction is committed. On SQLite nobody can: nothing."""
+    return _Notify(literal(channel), payload)
+
+
 @compiles(_Now, "postgresql")
 def _now_on_postgresql(element: _Now, compiler: SQLCompiler, **kwargs: object) -> str:
     if not len(element.clauses):
@@ -111,6 +122,16 @@ def _now_on_sqlite(element: _Now, compiler: SQLCompiler, **kwargs: object) -> st
         return "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
     seconds = compiler.process(element.clauses, **kwargs)
     return f"strftime('%Y-%m-%dT%H:%M:%fZ', 'now', printf('%.3f seconds', {seconds}))"
+
+
+@compiles(_Notify, "postgresql")
+def _notify_on_postgresql(element: _Notify, compiler: SQLCompiler, **kwargs: object) -> str:
+    return f"pg_notify({compiler.process(element.clauses, **kwargs)})"
+
+
+@compiles(_Notify, "sqlite")
+def _notify_on_sqlite(_element: _Notify, _compiler: SQLCompiler, **_kwargs: object) -> str:
+    return "NULL"
 
 
 @compiles(_AnyOf, "postgresql")

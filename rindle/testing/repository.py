@@ -12,25 +12,28 @@
         @pytest.fixture
         def admin(self): ...  # a RepositoryAdmin
 
-The tests are coroutines: run them with pytest-asyncio in its auto mode.
+Where processes signal each other, subclass :class:`SignallingRepositoryContract`. The tests are coroutines: run them
+with pytest-asyncio in its auto mode.
 """
 
 # ruff: noqa: ANN401, S106 - fields of any kind are changed; the tokens of leases are no passwords
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, timedelta
 from functools import partial
 from typing import Any, Protocol
 
 import pytest
+from typing_extensions import override
 
 from rindle.objectstore.types import MultipartRef
 from rindle.uploads.errors import DuplicateUploadError, StaleUploadError
 from rindle.uploads.ids import new_token, new_upload_id
 from rindle.uploads.model import IN_STORE, EventType, Lease, Part, Tail, Upload, UploadState
-from rindle.uploads.ports import Claim, Due, NewUpload, UploadRepository
+from rindle.uploads.ports import Claim, Due, LeaseSignal, NewUpload, SignalReceiver, UploadRepository
 
 LEASE_TTL = timedelta(minutes=5)
 EXPIRES_IN = timedelta(days=7)
@@ -142,6 +145,46 @@ async def get(repository: UploadRepository, upload: Upload) -> Upload:
 async def outcomes(*coroutines: Any) -> list[Any]:
     """What each of these, run side by side, returned or raised."""
     return await asyncio.gather(*coroutines, return_exceptions=True)
+
+
+class Heard(SignalReceiver):
+    """Keeps the signals that it gets. ``live``: whether they come."""
+
+    def __init__(self) -> None:
+        self.live = False
+        self._begun: asyncio.Queue[None] = asyncio.Queue()
+        self._signals: asyncio.Queue[tuple[LeaseSignal, str]] = asyncio.Queue()
+
+    @override
+    def receive(self, signal: LeaseSignal, upload_id: str) -> None:
+        self._signals.put_nowait((signal, upload_id))
+
+    @override
+    def set_live(self, *, live: bool) -> None:
+        self.live = live
+        if live:
+            self._begun.put_nowait(None)
+
+    async def next(self) -> tuple[LeaseSignal, str]:
+        """The oldest signal that was not asked for yet; waits for it."""
+        return await self._signals.get()
+
+    async def next_live(self) -> None:
+        """Wait until signals begin to come once more than this was waited for."""
+        await self._begun.get()
+
+
+@asynccontextmanager
+async def listening(repository: UploadRepository) -> AsyncIterator[Heard]:
+    """What is signalled while the block runs."""
+    heard = Heard()
+    task = asyncio.create_task(repository.listen(heard))
+    try:
+        await heard.next_live()
+        yield heard
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 class UploadRepositoryContract:
@@ -1391,6 +1434,86 @@ class UploadRepositoryContract:
         node = await repository.find_node("n-1")
         assert node is not None
         assert node.retired_at is not None
+
+
+class SignallingRepositoryContract(UploadRepositoryContract):
+    """The suite, and what is heard. Signals come in the order of the commits that they tell of."""
+
+    async def test_a_request_is_heard_by_every_process(
+        self, repository: UploadRepository, rival: UploadRepository
+    ) -> None:
+        held = await claimed(repository, await repository.add(new_upload()), token="mine")
+
+        async with listening(repository) as here, listening(rival) as there:
+            await rival.request_release(held.id, "mine")
+
+            assert await here.next() == await there.next() == (LeaseSignal.REQUESTED, held.id)
+
+    @pytest.mark.parametrize(
+        ("changes", "parts", "events"),
+        [
+            pytest.param({}, [], [], id="released"),
+            pytest.param({"offset": 5, "part_count": 1}, [part(1)], [], id="with_a_part"),
+            pytest.param({"state": UploadState.FINALIZING}, [], [], id="finalizing"),
+            pytest.param({"state": UploadState.COMPLETE}, [], [EventType.FINISHED], id="with_an_event"),
+            pytest.param({"state": UploadState.ABORTING}, [], [EventType.TERMINATED], id="terminated"),
+        ],
+    )
+    async def test_a_release_is_heard_when_somebody_asked_for_it(
+        self,
+        repository: UploadRepository,
+        rival: UploadRepository,
+        changes: dict[str, Any],
+        parts: list[Part],
+        events: list[EventType],
+    ) -> None:
+        held = await claimed(repository, await repository.add(new_upload()), token="mine")
+        await rival.request_release(held.id, "mine")
+
+        async with listening(rival) as heard:
+            await repository.commit(held, replace(held, lease=None, **changes), parts=parts, events=events)
+
+            assert await heard.next() == (LeaseSignal.RELEASED, held.id)
+
+    async def test_the_release_of_a_concatenation_is_heard_when_somebody_asked_for_it(
+        self, repository: UploadRepository, rival: UploadRepository
+    ) -> None:
+        final = await repository.add(concatenation_of(await completed_partial(repository)))
+        held = await repository.claim_work(final.id, final.state, token="mine", holder="h")
+        assert held is not None
+        await rival.request_release(held.id, "mine")
+
+        async with listening(rival) as heard:
+            await repository.commit(held, replace(held, state=UploadState.COMPLETE, lease=None, key="k"))
+
+            assert await heard.next() == (LeaseSignal.RELEASED, held.id)
+
+    async def test_what_did_not_happen_or_concerns_nobody_is_not_heard(
+        self, repository: UploadRepository, rival: UploadRepository
+    ) -> None:
+        async with listening(rival) as heard:
+            held = await claimed(repository, await repository.add(new_upload()), token="first")
+            await rival.request_release(held.id, "a token of old")
+            await rival.request_release(held.id, "first")
+            assert await heard.next() == (LeaseSignal.REQUESTED, held.id)
+
+            await repository.refuse_release(held.id, "first")
+            kept = await repository.commit(held, replace(held, offset=5, part_count=1), parts=[part(1)])
+            for late in (replace(held, lease=None), replace(held, state=UploadState.ABORTING, lease=None)):
+                with pytest.raises(StaleUploadError):
+                    await repository.commit(held, late)
+            released = await repository.commit(kept, replace(kept, lease=None))  # the request was refused
+            again = await claimed(repository, released, token="second")
+            await rival.request_release(again.id, "second")
+            assert await heard.next() == (LeaseSignal.REQUESTED, held.id)
+
+            released = await repository.commit(again, replace(again, lease=None))
+            assert await heard.next() == (LeaseSignal.RELEASED, held.id)
+            again = await claimed(repository, released, token="third")
+            await repository.commit(again, replace(again, lease=None))  # what was asked of the second is over
+            other = await claimed(repository, await repository.add(new_upload()), token="other")
+            await rival.request_release(other.id, "other")
+            assert await heard.next() == (LeaseSignal.REQUESTED, other.id)
 
 
 def _assert_moved(before: Upload, after: Upload) -> None:

@@ -5,23 +5,28 @@ commit comparing the whole predecessor state.
 
 A holder is asked to let go rather than robbed: it ends its body, keeps what came, commits, releases. It does so only
 when its client has gone quiet, so that a second request at the same offset cannot cut a healthy one short.
+
+Within a process both sides meet by events. Between processes they meet in the row, which both look at now and then;
+where the repository can signal, a signal says when to look.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
+
+from typing_extensions import override
 
 from rindle.errors import RindleError
 from rindle.uploads.body import BodyReader
 from rindle.uploads.errors import ReleaseRequestedError, UploadError
 from rindle.uploads.model import Lease, Upload
 from rindle.uploads.node import NodeIdentity
-from rindle.uploads.ports import UploadRepository
+from rindle.uploads.ports import LeaseSignal, SignalReceiver, UploadRepository
 
 logger = logging.getLogger("rindle.uploads")
 
@@ -32,7 +37,8 @@ class LeaseOptions:
 
     ``handover_timeout``: how long a request waits for the holder before it answers "busy" (or, if the holder does not
     react at all, takes over). ``quiet_after``: a client that has sent nothing for so long is quiet. ``poll_interval``:
-    how often processes that share only the database look for each other's requests.
+    how often processes look into the database for each other's requests and answers. Holders that hear signals look
+    less often: three times in the ``handover_timeout`` (or ``ttl``), so that they answer in time if one is lost.
     """
 
     ttl: timedelta = timedelta(seconds=30)
@@ -71,7 +77,7 @@ class HeldLease:
         return True
 
 
-class Leases:
+class Leases(SignalReceiver):
     """Registers, renews and hands over the leases of this process."""
 
     def __init__(self, repository: UploadRepository, node: NodeIdentity, options: LeaseOptions) -> None:
@@ -80,6 +86,10 @@ class Leases:
         self._node = node
         self._held: dict[str, HeldLease] = {}
         self._keeper: asyncio.Task[None] | None = None
+        self._ear: asyncio.Task[None] | None = None
+        self._live = False
+        self._requested = asyncio.Event()
+        self._waiting: set[tuple[str, asyncio.Event]] = set()
         self._stopped_for: UploadError | None = None
 
     @asynccontextmanager
@@ -94,6 +104,8 @@ class Leases:
             held.stop(self._stopped_for)
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.create_task(self._keep())
+        if self._ear is None:
+            self._ear = asyncio.create_task(self._listen())
         try:
             yield
         finally:
@@ -133,37 +145,75 @@ class Leases:
         return ours or not lease.live or self._node.is_dead(lease.holder)
 
     async def aclose(self) -> None:
-        """Stop renewing. Leases still held run out by themselves."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
-            self._keeper = None
+        """Stop renewing and listening. Leases still held run out by themselves."""
+        for task in (self._keeper, self._ear):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    # What other processes signal
+
+    @override
+    def receive(self, signal: LeaseSignal, upload_id: str) -> None:
+        if signal is LeaseSignal.RELEASED:
+            for awaited, released in self._waiting:
+                if awaited == upload_id:
+                    released.set()
+        elif any(held.upload_id == upload_id for held in self._held.values()):
+            self._requested.set()
+
+    @override
+    def set_live(self, *, live: bool) -> None:
+        self._live = live
+        if live:
+            self._requested.set()
+            for _, released in self._waiting:
+                released.set()
+
+    async def _listen(self) -> None:
+        try:
+            await self._repository.listen(self)
+        except Exception:
+            logger.exception("listening to other processes ended in a way that nobody foresaw; they have to poll")
+
+    @contextmanager
+    def _release_of(self, upload_id: str) -> Iterator[asyncio.Event]:
+        """Set, while the block runs, whenever the upload may have been released."""
+        waiting = (upload_id, asyncio.Event())
+        self._waiting.add(waiting)
+        try:
+            yield waiting[1]
+        finally:
+            self._waiting.remove(waiting)
+
+    # Handing over
 
     async def _wait_here(self, held: HeldLease) -> Handover:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.options.handover_timeout.total_seconds()):
                 while not held.released.is_set():
                     held.ask(self.options.quiet_after)
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(held.released.wait(), self._poll_seconds)
+                    await _wait(held.released, self._poll_seconds)
         return Handover.FREE if held.released.is_set() else Handover.BUSY
 
     async def _wait_elsewhere(self, upload_id: str, lease: Lease) -> Handover:
-        await self._repository.request_release(upload_id, lease.token)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.options.handover_timeout.total_seconds()
         answered = False
-        while loop.time() < deadline:
-            await asyncio.sleep(self._poll_seconds)
-            now = await self._repository.find(upload_id)
-            if now is None or now.lease is None or now.lease.token != lease.token:
-                return Handover.FREE
-            if not now.lease.live:
-                return Handover.DEAD
-            if not now.lease.release_requested:
-                answered = True
-                await self._repository.request_release(upload_id, lease.token)
+        with self._release_of(upload_id) as released:
+            await self._repository.request_release(upload_id, lease.token)
+            while loop.time() < deadline:
+                await _wait(released, self._poll_seconds)
+                released.clear()
+                now = await self._repository.find(upload_id)
+                if now is None or now.lease is None or now.lease.token != lease.token:
+                    return Handover.FREE
+                if not now.lease.live:
+                    return Handover.DEAD
+                if not now.lease.release_requested:
+                    answered = True
+                    await self._repository.request_release(upload_id, lease.token)
         # A holder that is alive answers, if only with no. One that is silent for so long is frozen or cut off.
         return Handover.BUSY if answered else Handover.DEAD
 
@@ -172,7 +222,8 @@ class Leases:
         renew_every = self.options.ttl.total_seconds() / 3
         renewed_at = loop.time()
         while self._held:
-            await asyncio.sleep(self._poll_seconds)
+            await _wait(self._requested, self._look_seconds)
+            self._requested.clear()
             try:
                 await self._answer_requests()
                 if loop.time() - renewed_at >= renew_every:
@@ -194,3 +245,14 @@ class Leases:
     @property
     def _poll_seconds(self) -> float:
         return self.options.poll_interval.total_seconds()
+
+    @property
+    def _look_seconds(self) -> float:
+        at_least = min(self.options.handover_timeout, self.options.ttl).total_seconds() / 3
+        return max(self._poll_seconds, at_least) if self._live else self._poll_seconds
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -80,6 +80,28 @@ class Node:
     retired_at: datetime | None = None
 
 
+class LeaseSignal(StrEnum):
+    """What processes tell each other about the lease of an upload."""
+
+    REQUESTED = "requested"
+    RELEASED = "released"
+
+
+class SignalReceiver(Protocol):
+    """Who is told what the rows say, sooner than by looking at them.
+
+    A signal is a hint. It may come late, twice, for nothing, or not at all; what is true stands in the row.
+    """
+
+    def receive(self, signal: LeaseSignal, upload_id: str) -> None:
+        """Take a signal. Must return at once."""
+        ...
+
+    def set_live(self, *, live: bool) -> None:
+        """Take note of whether signals come from now on. Those from before the change may have been lost."""
+        ...
+
+
 class UploadRepository(Protocol):
     """The rows. Instants are the database's; lease and expiry are compared by its clock.
 
@@ -130,9 +152,10 @@ class UploadRepository(Protocol):
 
         Compared are state, token, offset, part count, generation, multipart, tail name and pins. Part rows and
         outbox events go into the same transaction. The generation is raised; a lease that ``after`` keeps is
-        renewed; an ACTIVE upload's expiry that has less than half its time left is moved. A concatenation that leaves
-        CONCATENATING and FINALIZING unpins its sources. Reaching COMPLETE ends the expiry of an upload that is not
-        partial. StaleUploadError: another writer was there, nothing changed.
+        renewed; one that it drops and that somebody asked for is signalled as RELEASED. An ACTIVE upload's expiry that
+        has less than half its time left is moved. A concatenation that leaves CONCATENATING and FINALIZING unpins its
+        sources. Reaching COMPLETE ends the expiry of an upload that is not partial. StaleUploadError: another writer
+        was there, nothing changed.
         """
         ...
 
@@ -141,7 +164,7 @@ class UploadRepository(Protocol):
         ...
 
     async def request_release(self, upload_id: str, token: str) -> None:
-        """Ask the process that holds this lease to let go of it."""
+        """Ask the process that holds this lease to let go of it; signalled as REQUESTED."""
         ...
 
     async def refuse_release(self, upload_id: str, token: str) -> None:
@@ -150,6 +173,13 @@ class UploadRepository(Protocol):
 
     async def find_release_requests(self, leases: Mapping[str, str]) -> Sequence[str]:
         """The tokens of those among these leases (token to upload id) that somebody asks for."""
+        ...
+
+    async def listen(self, receiver: SignalReceiver) -> None:
+        """Hand over the signals of all processes until cancelled, through whatever happens to the database.
+
+        Returns at once where processes cannot signal each other, and share only the rows.
+        """
         ...
 
     async def take_due(self, due: Due, *, limit: int, hold: timedelta) -> Sequence[DueUpload]:

@@ -7,11 +7,19 @@ from sqlalchemy import Executable, select, update
 from typing_extensions import override
 
 from rindle.db.engine import Database
+from rindle.db.listening import Listener
 from rindle.db.models import nodes, outbox, uploads
 from rindle.db.repository import SqlUploadRepository
 from rindle.db.schema import create_schema
 from rindle.db.sql import db_now
-from rindle.testing.repository import EXPIRES_IN, LEASE_TTL, RepositoryAdmin, UploadRepositoryContract
+from rindle.testing.repository import (
+    EXPIRES_IN,
+    LEASE_TTL,
+    Heard,
+    RepositoryAdmin,
+    SignallingRepositoryContract,
+    UploadRepositoryContract,
+)
 
 
 class SqlAdmin(RepositoryAdmin):
@@ -59,6 +67,11 @@ class SqlAdmin(RepositoryAdmin):
         await self._database.write(statement)
 
 
+def repository_on(database: Database, url: str) -> SqlUploadRepository:
+    listener = Listener(url, database) if database.dialect == "postgresql" else None
+    return SqlUploadRepository(database, lease_ttl=LEASE_TTL, expires_in=EXPIRES_IN, listener=listener)
+
+
 class SqlRepositoryContract(UploadRepositoryContract):
     @pytest.fixture
     def url(self) -> str:
@@ -72,14 +85,14 @@ class SqlRepositoryContract(UploadRepositoryContract):
 
     @pytest.fixture
     @override
-    def repository(self, database: Database) -> SqlUploadRepository:
-        return SqlUploadRepository(database, lease_ttl=LEASE_TTL, expires_in=EXPIRES_IN)
+    def repository(self, database: Database, url: str) -> SqlUploadRepository:
+        return repository_on(database, url)
 
     @pytest.fixture
     @override
     async def rival(self, url: str) -> AsyncIterator[SqlUploadRepository]:
         database = Database(url)
-        yield SqlUploadRepository(database, lease_ttl=LEASE_TTL, expires_in=EXPIRES_IN)
+        yield repository_on(database, url)
         await database.aclose()
 
     @pytest.fixture
@@ -94,12 +107,22 @@ class TestSqlite(SqlRepositoryContract):
     def url(self, sqlite_url: str) -> str:
         return sqlite_url
 
+    async def test_nothing_is_heard_and_nobody_waits_for_it(self, repository: SqlUploadRepository) -> None:
+        heard = Heard()
+        await repository.listen(heard)
+        assert not heard.live
+
 
 class TestSqliteInMemory(SqlRepositoryContract):
     @pytest.fixture
     @override
-    async def database(self) -> AsyncIterator[Database]:
-        database = Database("sqlite://")
+    def url(self) -> str:
+        return "sqlite://"
+
+    @pytest.fixture
+    @override
+    async def database(self, url: str) -> AsyncIterator[Database]:
+        database = Database(url)
         await create_schema(database)
         yield database
         await database.aclose()
@@ -110,14 +133,14 @@ class TestSqliteInMemory(SqlRepositoryContract):
         return repository
 
 
-class TestPsycopg(SqlRepositoryContract):
+class TestPsycopg(SqlRepositoryContract, SignallingRepositoryContract):
     @pytest.fixture
     @override
     def url(self, postgres_url: str) -> str:
         return postgres_url
 
 
-class TestAsyncpg(SqlRepositoryContract):
+class TestAsyncpg(SqlRepositoryContract, SignallingRepositoryContract):
     @pytest.fixture
     @override
     def url(self, postgres_url: str) -> str:

@@ -17,16 +17,11 @@ from rindle.errors import ConfigurationError
 from rindle.testing.repository import EXPIRES_IN, LEASE_TTL, claim_of, new_upload
 from rindle.uploads.errors import DatabaseUnavailableError, RepositoryError
 from rindle.uploads.ports import Due
-from tests.postgres import PostgresServer
+from tests.postgres import PostgresServer, name_of, terminate
 
 _SHORT = timedelta(milliseconds=50)
 _COUNT = text("SELECT count(*) FROM rindle_nodes")
 _RENAME = text("UPDATE rindle_nodes SET name = :name WHERE id = :id")
-
-
-@pytest.fixture(params=["psycopg", "asyncpg"])
-def any_postgres_url(request: pytest.FixtureRequest, postgres_url: str) -> str:
-    return postgres_url.replace("psycopg", request.param)
 
 
 @pytest.fixture
@@ -35,10 +30,6 @@ async def postgres(any_postgres_url: str) -> AsyncIterator[Database]:
     database = Database(any_postgres_url, DatabaseOptions(pool_size=1))
     yield database
     await database.aclose()
-
-
-def name_of(postgres_url: str) -> str:
-    return postgres_url.partition("@/")[2].partition("?")[0]
 
 
 def repository_on(database: Database) -> SqlUploadRepository:
@@ -334,7 +325,7 @@ async def test_a_read_on_a_connection_that_died_in_the_pool_is_done_on_another(
 ) -> None:
     database = Database(any_postgres_url, DatabaseOptions(pool_size=3))
     await asyncio.gather(*(database.read(text("SELECT pg_sleep(0.05)")) for _ in range(3)))
-    terminate_all(postgres_server, any_postgres_url)
+    terminate(postgres_server, any_postgres_url)
 
     assert await asyncio.gather(*(count_nodes(database) for _ in range(3))) == [0, 0, 0]
     await database.aclose()
@@ -344,7 +335,7 @@ async def test_a_write_on_a_connection_that_died_is_unavailable_and_the_next_one
     postgres: Database, any_postgres_url: str, postgres_server: PostgresServer
 ) -> None:
     await repository_on(postgres).beat("n", "first")
-    terminate_all(postgres_server, any_postgres_url)
+    terminate(postgres_server, any_postgres_url)
 
     with pytest.raises(DatabaseUnavailableError):
         await repository_on(postgres).beat("n", "second")
@@ -358,7 +349,7 @@ async def test_a_connection_that_dies_in_a_transaction_makes_it_unavailable(
 ) -> None:
     async def work(connection: AsyncConnection) -> None:
         await insert_node(connection, "a")
-        terminate_all(postgres_server, any_postgres_url)
+        terminate(postgres_server, any_postgres_url)
         await insert_node(connection, "b")
 
     with pytest.raises(DatabaseUnavailableError):
@@ -442,9 +433,3 @@ async def shown(url: str, options: DatabaseOptions) -> tuple[str, ...]:
     rows = [await database.read(text(f"SHOW {name}")) for name in names]
     await database.aclose()
     return tuple(row[0][0] for row in rows)
-
-
-def terminate_all(server: PostgresServer, url: str) -> None:
-    """End all connections to this database, and wait until they are gone."""
-    statement = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'rindle'"
-    assert all(row[0] for row in server.execute(statement, database=name_of(url)))

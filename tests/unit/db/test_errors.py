@@ -55,6 +55,7 @@ def wrapped(error: Exception, *, invalidated: bool = False) -> Exception:
         ("40001", DatabaseUnavailableError),
         ("40P01", DatabaseUnavailableError),
         ("53300", DatabaseUnavailableError),
+        ("55000", DatabaseUnavailableError),
         ("55P03", DatabaseUnavailableError),
         ("57014", DatabaseUnavailableError),
         ("57P01", DatabaseUnavailableError),
