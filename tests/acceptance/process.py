@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.http import Client
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +44,16 @@ def run_rindle(
         cwd=cwd,
         stdin=subprocess.DEVNULL,
     )
+
+
+def without_rights() -> Sequence[str]:
+    """What runs a program so that the rights of a folder count for it, even as root."""
+    if os.geteuid() != 0:
+        return ()
+    unable = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
+    if subprocess.run([*unable, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("root cannot give up its rights here")
+    return unable
 
 
 class Server:

@@ -5,13 +5,12 @@ import signal
 import socket
 import sqlite3
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.conftest import Serve
-from tests.acceptance.process import RINDLE, environment, run_rindle
+from tests.acceptance.process import RINDLE, environment, run_rindle, without_rights
 
 Finished = subprocess.CompletedProcess[str]
 
@@ -26,16 +25,6 @@ def assert_refused(finished: Finished, code: int, *said: str) -> None:
     for text in said:
         assert text in finished.stderr
     assert finished.returncode == code
-
-
-def without_rights() -> Sequence[str]:
-    """What runs a program so that the rights of a folder count for it, even as root."""
-    if os.geteuid() != 0:
-        return ()
-    unable = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
-    if subprocess.run([*unable, "true"], check=False, capture_output=True).returncode != 0:
-        pytest.skip("root cannot give up its rights here")
-    return unable
 
 
 class TestServe:
