@@ -87,7 +87,7 @@ async def open_components(settings: Settings, *, serving: bool = True) -> AsyncI
     ConfigurationError, in one line, for what cannot be used.
     """
     async with AsyncExitStack() as stack:
-        if settings.store is None or settings.database is None or settings.tails is None:
+        if settings.store is None or settings.database is None or (serving and settings.tails is None):
             make_folder(settings.data)
         database = Database(settings.database_url, DatabaseOptions(pool_size=settings.database_pool_size))
         stack.push_async_callback(database.aclose)
