@@ -219,6 +219,8 @@ def _engine_options(settings: Settings) -> EngineOptions:
         deferred_size=settings.deferred_size,
         parts_in_flight=settings.parts_in_flight,
         memory_budget=settings.memory_budget,
+        max_appends=settings.max_appends,
+        least_free=settings.least_free,
         key_root=settings.key_prefix,
         usecase=settings.usecase,
         publish_to=settings.key_template(),

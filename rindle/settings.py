@@ -181,6 +181,13 @@ class Settings(BaseSettings):
         default=ByteSize(DEFAULT_OPTIONS.memory_budget),
         description="Bytes of all bodies of a process that may lie in memory; past it they go through the disk.",
     )
+    max_appends: int = Field(
+        default=DEFAULT_OPTIONS.max_appends, gt=0, description="Bodies that a process takes at the same time; else 503."
+    )
+    least_free: Annotated[ByteSize, Field(ge=0)] = Field(
+        default=ByteSize(DEFAULT_OPTIONS.least_free),
+        description="Bytes that must be free on the disk of the tails; with less, bodies are refused (507).",
+    )
     key_prefix: Annotated[str, AfterValidator(_check_prefix)] = Field(
         default=DEFAULT_OPTIONS.key_root, description="What the key of every object starts with."
     )

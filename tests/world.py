@@ -183,7 +183,7 @@ class World:
         watched = cast("UploadRepository", _Watched(repository, steps))
         tails = Tails(node, cast("DiskExecutor", _Watched(disk, steps)))
         leases = LeaseOptions(handover_timeout=timedelta(seconds=1), poll_interval=timedelta(milliseconds=20))
-        chosen = replace(EngineOptions(part_size=PART, leases=leases, spill_after=None), **options)
+        chosen = replace(EngineOptions(part_size=PART, least_free=0, leases=leases, spill_after=None), **options)
         store = FaultyStore(self.store, before=steps.before, after=steps.after)
         engine = UploadEngine(store=store, repository=watched, tails=tails, options=chosen)
         reaper = Reaper(engine=engine, store=self.store, repository=repository, tails=tails, options=ReaperOptions())

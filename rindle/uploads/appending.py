@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 
+from rindle.uploads.admission import Admission
 from rindle.uploads.body import BodyReader
 from rindle.uploads.cleaning import tidy_if_needed
 from rindle.uploads.commands import AppendBytes
@@ -47,11 +48,12 @@ class Appender:
         self._leases = leases
         self._finisher = finisher
         self._options = options
+        self._admission = Admission(storage.tails, most=options.max_appends, least_free=options.least_free)
 
     async def append(self, command: AppendBytes, body: BodyReader) -> Upload:
         """See :meth:`rindle.uploads.engine.UploadEngine.append`."""
         token = new_token()
-        async with self._leases.hold(command.upload_id, token, body):
+        async with self._admission.enter(command.upload_id), self._leases.hold(command.upload_id, token, body):
             claimed = await self._claim(command, token)
             if isinstance(claimed, Upload):
                 return await _take_nothing(claimed, body)

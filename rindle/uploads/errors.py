@@ -17,6 +17,7 @@
     ├── ConcatenationError           the partial uploads cannot be joined
     ├── TailMissingError             acknowledged bytes are not to be had (here, or any more)
     ├── LeaseLostError               another request took over while this one was appending
+    ├── ServerBusyError              this server takes no more bodies at the same time
     ├── DrainingError                this server is shutting down
     └── BodyError                    why a body ended early; remembered by the body, see rindle.uploads.body
         ├── ClientDisconnectedError
@@ -164,6 +165,12 @@ class TailMissingError(UploadError):
 class LeaseLostError(UploadError):
     code = "lease_lost"
     public_message = "Another request took this upload over. Ask for the offset, then go on from there."
+
+
+class ServerBusyError(UploadError):
+    code = "server_busy"
+    log_level: ClassVar[int] = logging.WARNING
+    public_message = "This server takes as many uploads as it can. Try again in a moment."
 
 
 class DrainingError(UploadError):

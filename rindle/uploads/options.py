@@ -18,10 +18,11 @@ class EngineOptions:
 
     ``max_size``: of one upload. ``part_size``: the least, it grows with the length. ``deferred_size``: what an upload
     whose length comes later is planned for. ``memory_budget``: bytes of all bodies of this process that may lie in
-    memory. ``completion_timeout``: how long a request waits for its object to be assembled. ``shutdown_grace``: how
-    long a shutdown waits for running requests to keep what they have, and for tails to be spilled.
-    ``terminate_complete``: whether a client may remove an upload that is complete. ``tails_in_store``: keep tails in
-    the store before they are acknowledged. ``spill_after``: move tails from the disk to the store that nobody has
+    memory. ``max_appends``: bodies that are taken at the same time. ``least_free``: bytes that must be free on the disk
+    of the tails, or no body is taken. ``completion_timeout``: how long a request waits for its object to be assembled.
+    ``shutdown_grace``: how long a shutdown waits for running requests to keep what they have, and for tails to be
+    spilled. ``terminate_complete``: whether a client may remove an upload that is complete. ``tails_in_store``: keep
+    tails in the store before they are acknowledged. ``spill_after``: move tails from the disk to the store that nobody has
     touched for so long, and all of them at a shutdown; None: never. ``rewind``: when a tail is lost for good, go back
     to the last committed part instead of giving the upload up. ``usecase``: what the uploads made here are for.
     ``publish_to``: where their objects are copied when they are whole; None: they stay under keys of their own.
@@ -33,6 +34,8 @@ class EngineOptions:
     deferred_size: int = 625 * 1024 * MIB
     parts_in_flight: int = 3
     memory_budget: int = 256 * MIB
+    max_appends: int = 1000
+    least_free: int = 64 * MIB
     max_sources: int = 1000
     key_root: str = "uploads"
     usecase: str = DEFAULT_USECASE

@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -185,6 +186,11 @@ class Tails:
             names = [one.name for one in found[start : start + _SWEEP_BATCH]]
             named |= set(await repository.find_tail_names(self.node.id, names))
         return [replace(one, use="named") if one.name in named else one for one in found]
+
+    async def free(self) -> int:
+        """Bytes that are free on the disk. StoreUnavailableError if it cannot be asked."""
+        with _translated():
+            return (await self._disk.run(shutil.disk_usage, self._folder)).free
 
     async def sweep(self, repository: UploadRepository, *, dry_run: bool = False) -> int:
         """Remove the files that no living process holds and no row names; how many there were. Or only count them.

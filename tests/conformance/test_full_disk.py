@@ -45,7 +45,11 @@ async def test_case_95_a_full_disk_is_507_and_nothing_is_lost_or_made_up(
     small_disk: Path, start_server: StartServer, memory_budget: str
 ) -> None:
     server = await start_server(
-        store=f"file://{small_disk}/objects", tails=small_disk / "tails", part_size=3 * MIB, memory_budget=memory_budget
+        store=f"file://{small_disk}/objects",
+        tails=small_disk / "tails",
+        part_size=3 * MIB,
+        memory_budget=memory_budget,
+        least_free=0,
     )
     await assert_served(server, 1000)
     empty = used(small_disk)
@@ -64,7 +68,9 @@ async def test_case_95_a_full_disk_is_507_and_nothing_is_lost_or_made_up(
 
 
 async def test_a_part_that_found_no_room_takes_none(small_disk: Path, start_server: StartServer) -> None:
-    server = await start_server(store=f"file://{small_disk}/objects", tails=small_disk / "tails", part_size=5 * MIB)
+    server = await start_server(
+        store=f"file://{small_disk}/objects", tails=small_disk / "tails", part_size=5 * MIB, least_free=0
+    )
     await assert_served(server, 1000)
     empty = used(small_disk)
     upload = await server.client.create(2 * SIZE)
@@ -77,7 +83,9 @@ async def test_a_part_that_found_no_room_takes_none(small_disk: Path, start_serv
 async def test_an_upload_that_filled_the_disk_goes_on_when_there_is_room(
     small_disk: Path, start_server: StartServer
 ) -> None:
-    server = await start_server(store=f"file://{small_disk}/objects", tails=small_disk / "tails", part_size=MIB)
+    server = await start_server(
+        store=f"file://{small_disk}/objects", tails=small_disk / "tails", part_size=MIB, least_free=0
+    )
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(SIZE - 4 * MIB))
     content = random.Random(7).randbytes(6 * MIB + 5)
@@ -96,7 +104,7 @@ async def test_an_upload_that_filled_the_disk_goes_on_when_there_is_room(
 async def test_a_tail_that_finds_no_room_is_507_and_takes_none(
     small_disk: Path, start_server: StartServer, begun: int
 ) -> None:
-    server = await start_server(store="memory://", tails=small_disk / "tails", part_size=2 * SIZE)
+    server = await start_server(store="memory://", tails=small_disk / "tails", part_size=2 * SIZE, least_free=0)
     content = random.Random(8).randbytes(2 * SIZE)
     upload = await server.client.create(len(content))
     await server.client.patch(upload, 0, content[:begun])
@@ -117,7 +125,7 @@ async def test_a_tail_that_finds_no_room_is_507_and_takes_none(
 async def test_where_the_records_have_no_room_either_nothing_is_made_up(
     small_disk: Path, start_server: StartServer
 ) -> None:
-    server = await start_server(data=small_disk, part_size=MIB)
+    server = await start_server(data=small_disk, part_size=MIB, least_free=0)
     await assert_served(server, 1000)
     content = random.Random(95).randbytes(2 * SIZE)
     upload = await server.client.create(len(content))

@@ -42,6 +42,7 @@ STATUS: dict[type[RindleError], int] = {
     uploads.ConcatenationError: 400,
     uploads.TailMissingError: 503,
     uploads.LeaseLostError: LOCKED,
+    uploads.ServerBusyError: 503,
     uploads.DrainingError: 503,
     uploads.BodyError: 400,
     uploads.ClientDisconnectedError: 400,
