@@ -355,6 +355,8 @@ class MultipartStore(ObjectStore):
         """
         name = validate_key(key, store=self.name)
         self._check_write(name, "overwrite", options.attributes, options.tags)
+        if options.tags:
+            self._require("part_limits.tags", declared=self.part_limits.tags, key=name)
         if self.part_limits.uniform and options.part_size is None:
             msg = "this store takes parts of one size only: give MultipartOptions(part_size=...)"
             raise UnsupportedOperationError(msg, store=self.name, key=name)
@@ -400,7 +402,7 @@ class MultipartStore(ObjectStore):
     async def complete_multipart(
         self, ref: MultipartRef, parts: Sequence[PartMeta], *, mode: CopyMode = "overwrite"
     ) -> PutResult:
-        """Make the object of the parts named, in ascending order of number; parts not named are dropped.
+        """Make the object of the parts named, in ascending order of number; parts not named are dropped, or refused.
 
         Atomic: all of the object or none of it. InvalidPartError when a part is absent or is another attempt's, or
         the parts named break the part limits (the multipart stays as it was); AlreadyExistsError for mode

@@ -224,6 +224,9 @@ class MemoryStore(MultipartStore):
         multipart = self._find_multipart(ref)
         named = [self._named_part(multipart, part) for part in parts]
         options = multipart.options
+        if self.part_limits.exhaustive and len(named) < len(multipart.parts):
+            msg = f"all {len(multipart.parts)} parts that were put must be named"
+            raise InvalidPartError(msg, store=self.name, key=ref.key)
         check_assembly([part for part, _ in named], options.part_size, self.part_limits, store=self.name, ref=ref)
         data = b"".join([data for _, data in named])
         result = self._store(ref.key, data, options.attributes, options.tags, mode=mode)

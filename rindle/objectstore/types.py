@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Literal, Self
 
@@ -217,7 +217,9 @@ class PartLimits:
     """What a store takes in one multipart.
 
     ``min_size`` binds every part but the last. ``uniform``: all parts but the last have one size, given on create,
-    and the last is not larger. ``consecutive``: part numbers on completion are 1, 2, 3 … without gaps.
+    and the last is not larger. ``consecutive``: part numbers on completion are 1, 2, 3 … without gaps. ``exhaustive``:
+    a completion names all parts that were put. ``tags``: what is made of parts may have them, if objects may.
+    ``kept_for``: the store drops a multipart that is older by itself; None: it does not.
     """
 
     min_size: int
@@ -226,6 +228,9 @@ class PartLimits:
     max_object_size: int
     uniform: bool = False
     consecutive: bool = False
+    exhaustive: bool = False
+    tags: bool = True
+    kept_for: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
