@@ -56,6 +56,19 @@ class TestVersitygw(MultipartStoreContract):
 
 
 @pytest.mark.long
+class TestCeph(MultipartStoreContract):
+    @pytest.fixture
+    async def store(self, ceph: S3Server) -> AsyncIterator[MultipartStore]:
+        async with await ceph.new_store("a prefix/é") as store:
+            self.options = store.options
+            yield store
+
+    @override
+    def reopen(self, store: MultipartStore) -> MultipartStore:
+        return S3Store(self.options)
+
+
+@pytest.mark.long
 class TestLocalStack(MultipartStoreContract):
     # Not a prefix that a URL encodes: LocalStack then compares what is encoded with what is not.
     @pytest.fixture(params=["", "a/prefix"], ids=["whole bucket", "prefix"])

@@ -26,7 +26,8 @@ class Bucket:
     def __init__(self, options: S3Options) -> None:
         self.options = options
         self.root = f"{options.prefix}/" if options.prefix else ""
-        self.checksums = options.checksums == "crc64nvme" or (options.checksums == "auto" and options.endpoint is None)
+        self.service = options.service
+        self.checksums = self.service.checksums == "crc64nvme"
         self._connection = Connection(options)
 
     async def aclose(self) -> None:
@@ -84,6 +85,10 @@ class Bucket:
     def copy_source(self, key: str) -> Mapping[str, str]:
         """An object as a copy names what it is a copy of."""
         return {"Bucket": self.options.bucket, "Key": self.root + key}
+
+    def spell_e_tag(self, e_tag: str) -> str:
+        """An e_tag as a condition of a write names it."""
+        return e_tag if self.service.bare_e_tags else f'"{e_tag}"'
 
     def storage_parameters(self) -> dict[str, Any]:
         """How what is written is to be kept; for every call that makes an object, or begins one."""

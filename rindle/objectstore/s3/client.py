@@ -54,9 +54,9 @@ class Connection:
 
 
 def _make_client(options: S3Options) -> AbstractAsyncContextManager[Client]:
-    inner = AioSession(profile=options.profile)
+    inner = AioSession(profile=options.aws_profile)
     inner.register_component("data_loader", _DESCRIPTIONS)
-    session = aioboto3.Session(botocore_session=inner, region_name=options.region)
+    session = aioboto3.Session(botocore_session=inner, region_name=options.service.region)
     return cast(
         AbstractAsyncContextManager[Client],
         session.client("s3", endpoint_url=options.endpoint, config=_configuration(options)),
@@ -89,6 +89,13 @@ def _configuration(options: S3Options) -> AioConfig:
             # for its signature, which the others do not stop.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            s3={"payload_signing_enabled": False, "addressing_style": options.addressing_style},
+            s3={"payload_signing_enabled": False, "addressing_style": _addressing_style(options)},
         ),
     )
+
+
+def _addressing_style(options: S3Options) -> str:
+    if options.service.path_style:
+        return "path"
+    # To the SDK "auto" means the path wherever there is an endpoint.
+    return "auto" if options.endpoint is None else "virtual"

@@ -31,6 +31,7 @@ from rindle.objectstore.s3.options import S3Options
 
 STORE = "s3"
 CONFLICT = "ConditionalRequestConflict"
+INTERNAL = "InternalError"
 
 _CODES: Mapping[str, type[ObjectStoreError]] = {
     "NoSuchKey": NotFoundError,
@@ -52,7 +53,7 @@ _CODES: Mapping[str, type[ObjectStoreError]] = {
     "XAmzContentSHA256Mismatch": IntegrityError,
     "KeyTooLongError": InvalidKeyError,
     "AccessDenied": PermissionDeniedError,
-    "InternalError": StoreUnavailableError,
+    INTERNAL: StoreUnavailableError,
     "ServiceUnavailable": StoreUnavailableError,
     "InvalidAccessKeyId": UnauthenticatedError,
     "SignatureDoesNotMatch": UnauthenticatedError,
@@ -175,7 +176,7 @@ def _mend(error: ObjectStoreError, step: str) -> str:
     if code_of(error).startswith("KMS"):
         return f"the key for encryption cannot be used ({said}); correct ?kms_key_id=, or allow its use"
     if isinstance(cause, sdk.ProfileNotFound):
-        return f"{said}; correct ?profile=, or AWS_PROFILE"
+        return f"{said}; correct ?aws_profile=, or AWS_PROFILE"
     if isinstance(error, UnauthenticatedError):
         return f"the credentials are not there, or not known ({said}); {_CREDENTIALS}"
     if isinstance(error, PermissionDeniedError):

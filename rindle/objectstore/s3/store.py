@@ -31,9 +31,10 @@ from rindle.objectstore.keys import validate_key
 from rindle.objectstore.parts import check_assembly
 from rindle.objectstore.payload import BytesPayload, Payload
 from rindle.objectstore.s3.bucket import Answer, Bucket
-from rindle.objectstore.s3.errors import CONFLICT, STORE, code_of, error_of
-from rindle.objectstore.s3.options import ALL_CONDITIONS, Condition, S3Options
+from rindle.objectstore.s3.errors import CONFLICT, INTERNAL, STORE, code_of, error_of
+from rindle.objectstore.s3.options import S3Options
 from rindle.objectstore.s3.probe import check_listing, check_writing, find_checksums, find_conditions
+from rindle.objectstore.s3.profiles import Condition
 from rindle.objectstore.s3.reading import ObjectStream, condition_parameters, no_bytes, range_parameters
 from rindle.objectstore.s3.values import (
     WRITER,
@@ -75,9 +76,9 @@ logger = logging.getLogger(__name__)
 class S3Store(MultipartStore):
     """Objects in a bucket of S3, or of a service that speaks its API. Credentials come by the SDK's own ways.
 
-    Until :meth:`prepare` has run, another service than AWS is believed to do only what the options say. Objects whose
-    keys are none here (``folder/``) are not listed. An object is copied in parts if it is larger than a part may be, or
-    where a copy that creates takes no condition.
+    Until :meth:`prepare` has run, the service is believed to do only what its profile and the options say. Objects
+    whose keys are none here (``folder/``) are not listed. An object is copied in parts if it is larger than one call
+    copies, or where a copy that creates takes no condition.
     """
 
     name = STORE
@@ -85,10 +86,9 @@ class S3Store(MultipartStore):
     def __init__(self, options: S3Options) -> None:
         self.options = options
         self._bucket = Bucket(options)
-        conditions = options.conditions
-        if conditions is None:
-            conditions = ALL_CONDITIONS if options.endpoint is None else frozenset()
-        self._declare(conditions)
+        self._service = self._bucket.service
+        known = self._service.conditions
+        self._declare(frozenset() if known == "auto" else known)
 
     @override
     def __repr__(self) -> str:
@@ -107,35 +107,34 @@ class S3Store(MultipartStore):
             copy_create="copy" in conditions or {"put", "complete"} <= conditions,
             complete_create="complete" in conditions,
             attributes=True,
-            tags=self.options.tags,
+            tags=self._service.tags,
             versions=self.options.versions,
             signed_urls=True,
             copy_part=True,
-            list_multiparts=True,
-            part_limits=self.options.part_limits,
+            list_multiparts=self._service.list_multiparts,
+            part_limits=self._service.part_limits,
         )
 
     @override
     async def prepare(self) -> None:
-        """See that objects can be listed and written; of another service than AWS, learn what it can do.
+        """See that objects can be listed and written; learn what is not known of the service.
 
-        For that, objects ``.rindle-probe-…`` are written under the prefix and removed. What the options say is not
-        tried.
+        For that, objects ``.rindle-probe-…`` are written under the prefix and removed. What the profile and the options
+        say is not tried.
         """
         await check_listing(self._bucket)
-        other = self.options.endpoint is not None
-        if other and self.options.checksums == "auto":
+        if self._service.checksums == "auto":
             self._bucket.checksums = await find_checksums(self._bucket)
         await check_writing(self._bucket)
-        if other and self.options.conditions is None:
-            conditions = await find_conditions(self._bucket)
-            self._declare(conditions)
-            logger.info(
-                "s3: %s honours conditions of: %s; checks CRC-64/NVME: %s",
-                self.options.endpoint,
-                ", ".join(sorted(conditions)) or "nothing",
-                "yes" if self._bucket.checksums else "no",
-            )
+        if self._service.conditions == "auto":
+            self._declare(await find_conditions(self._bucket))
+        logger.info(
+            "s3: %s, taken for %s, honours conditions of: %s; checks CRC-64/NVME: %s",
+            self.options.endpoint or "AWS",
+            self.options.profile_name,
+            ", ".join(sorted(self._conditions)) or "nothing",
+            "yes" if self._bucket.checksums else "no",
+        )
 
     @override
     async def aclose(self) -> None:
@@ -164,8 +163,8 @@ class S3Store(MultipartStore):
 
     async def _put_once(self, key: str, payload: Payload, options: PutOptions, writer: str) -> PutResult:
         parameters = {**attribute_parameters(options.attributes, writer=writer), **self._storage(options.tags)}
-        if isinstance(options.mode, UpdateVersion):
-            parameters["IfMatch"] = f'"{options.mode.e_tag}"'
+        if isinstance(options.mode, UpdateVersion) and options.mode.e_tag is not None:
+            parameters["IfMatch"] = self._bucket.spell_e_tag(options.mode.e_tag)
         else:
             parameters["IfNoneMatch"] = "*"
         try:
@@ -293,8 +292,9 @@ class S3Store(MultipartStore):
         size = found["ContentLength"]
         conditional = mode == "overwrite" or "copy" in self._conditions
         # Where a copy takes no condition, the completion of a multipart does; but that has no part without bytes.
-        if size > self.part_limits.max_size or (size > 0 and not conditional):
-            part_size = min(_COPY_SIZE, self.part_limits.max_size)
+        if size > self._service.max_copy_size or (size > 0 and not conditional):
+            limits = self.part_limits
+            part_size = min(max(_COPY_SIZE, -(-size // limits.max_count)), limits.max_size)
             return await copy_in_parts(self, source, target, part_size=part_size, mode=mode)
         if not conditional:
             tags = await self._get_tags(source) if self.capabilities.tags else {}
@@ -427,9 +427,16 @@ class S3Store(MultipartStore):
                     MpuObjectSize=sum(part.size for part in parts),
                     **condition,
                 )
-        except (MultipartNotFoundError, PreconditionFailedError) as error:
-            if isinstance(error, PreconditionFailedError) and await self._is_unfinished(ref):
+        except MultipartNotFoundError as error:
+            return await self._find_completed(ref, parts, error)
+        except PreconditionFailedError as error:
+            if await self._is_unfinished(ref):
                 raise _taken(ref.key) from error
+            return await self._find_completed(ref, parts, error)
+        except StoreUnavailableError as error:
+            # Some services say no more than this of a multipart that is gone.
+            if code_of(error) != INTERNAL or await self._is_unfinished(ref):
+                raise
             return await self._find_completed(ref, parts, error)
         # Some services leave the e_tag out.
         return self._result(answer if answer.get("ETag") else await self._head_object(ref.key, _ANY))

@@ -136,6 +136,37 @@ async def test_a_multipart_that_is_gone_without_its_object_is_not_complete(store
             await store.complete_multipart(ref, parts)
 
 
+async def test_a_service_that_answers_500_about_a_multipart_that_is_gone_is_seen_through(
+    store: S3Store, proxy: S3Proxy
+) -> None:
+    """As Ceph does."""
+    ref, parts = await begin(store)
+    aborted, its_parts = await begin(store)
+    await store.complete_multipart(ref, parts)
+    await store.abort_multipart(aborted)
+    await store.put("key", b"another's")
+    for gone, named in ((ref, parts), (aborted, its_parts)):
+        proxy.fail(COMPLETE, *[(500, "InternalError")] * 4)
+        proxy.fail("GET ?uploadId", (404, "NoSuchKey"))
+        with pytest.raises(MultipartNotFoundError):
+            await store.complete_multipart(gone, named)
+    again, its_parts = await begin(store)
+    done = await store.complete_multipart(again, its_parts)
+    proxy.fail(COMPLETE, *[(500, "InternalError")] * 4)
+    proxy.fail("GET ?uploadId", (404, "NoSuchKey"))
+    assert await store.complete_multipart(again, its_parts) == done
+
+
+async def test_a_completion_that_fails_while_the_multipart_is_there_may_be_tried_again(
+    store: S3Store, proxy: S3Proxy
+) -> None:
+    ref, parts = await begin(store)
+    proxy.fail(COMPLETE, *[(500, "InternalError")] * 4)
+    with pytest.raises(StoreUnavailableError):
+        await store.complete_multipart(ref, parts)
+    await store.complete_multipart(ref, parts)
+
+
 async def test_an_error_in_an_answer_that_began_as_success_is_one(store: S3Store, proxy: S3Proxy) -> None:
     ref, parts = await begin(store)
     slow = Fault(COMPLETE, answer=(200, error_body("InternalError")))
@@ -315,6 +346,7 @@ async def test_errors_are_told_apart(
 ) -> None:
     async with await moto.new_store(endpoint=proxy.endpoint, attempts=1) as store:
         proxy.fail(COMPLETE, (status, code))
+        proxy.faults.append(Fault("GET ?uploadId", answer=(200, b"<ListPartsResult/>")))
         with pytest.raises(ObjectStoreError) as caught:
             await store.complete_multipart(
                 MultipartRef("key", "id"), [PartMeta(part_number=1, size=1, e_tag="0" * 32)], mode="create"
@@ -390,6 +422,7 @@ async def test_encryption_and_storage_class_go_with_every_write(moto: S3Server, 
         storage_class="STANDARD_IA",
         conditions=frozenset({"put", "copy"}),
         max_part_size=SMALL_PART,
+        max_copy_size=SMALL_PART,
     ) as store:
         await store.put("a", b"a")
         await store.put("b", b"b", CREATE)

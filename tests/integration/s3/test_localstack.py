@@ -52,7 +52,7 @@ async def bucket(store: S3Store) -> AsyncIterator[Bucket]:
 
 
 async def test_what_the_service_can_do_is_found_out(localstack: S3Server) -> None:
-    async with await localstack.new_store(checksums="auto", conditions=None) as store:
+    async with await localstack.new_store(checksums="auto", conditions="auto") as store:
         await store.prepare()
         can = store.capabilities
         assert all((can.put_create, can.put_update, can.copy_create, can.complete_create))
