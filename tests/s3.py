@@ -66,7 +66,8 @@ class S3Server:
         return S3Store(S3Options(bucket=bucket, prefix=prefix, **chosen))
 
     def url(self, bucket: str, **parameters: str) -> str:
-        chosen = {"endpoint": self.endpoint, "region": "us-east-1", **parameters}
+        profile = {name: value for name, value in self.options.items() if name == "profile"}
+        chosen = {"endpoint": self.endpoint, "region": "us-east-1", **profile, **parameters}
         return f"s3://{bucket}?{'&'.join(f'{name}={value}' for name, value in chosen.items())}"
 
     def _put(self, path: str, body: bytes = b"") -> None:

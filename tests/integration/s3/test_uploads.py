@@ -160,6 +160,49 @@ async def test_the_environment_names_the_store(moto: S3Server, tmp_path: Path, m
         assert await read(store, found.key) == DATA
 
 
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({}, None),
+        ({"multiparts_kept_for": "25"}, None),
+        ({"multiparts_kept_for": "24"}, "the service drops what is unfinished for 1 day, 0:00:00"),
+        ({"list_multiparts": "false", "multiparts_kept_for": "48"}, None),
+        ({"list_multiparts": "false"}, "unfinished multiparts cannot be found"),
+        ({"exhaustive_parts": "true"}, "an object is made of all parts or none"),
+    ],
+)
+async def test_what_a_service_makes_worse_is_said_at_start(
+    moto: S3Server,
+    start_server: StartServer,
+    caplog: pytest.LogCaptureFixture,
+    parameters: dict[str, str],
+    said: str | None,
+) -> None:
+    url = moto.url(await moto.new_bucket(), checksums="none", conditions="none", **parameters)
+    await start_server(store=url)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [warning.startswith(f"s3: {said}") for warning in warnings] == ([] if said is None else [True])
+
+
+@pytest.mark.long
+async def test_an_upload_of_deferred_length_that_ends_early_fails_where_all_parts_must_be_named(
+    ceph: S3Server, start_server: StartServer
+) -> None:
+    """It says so; elsewhere the part that nobody names is dropped."""
+    part = 5 << 20
+    server = await start_server(store=ceph.url(await ceph.new_bucket()), deferred_size=100 * part)
+    location = await server.client.create(None)
+    assert (await server.client.patch(location, 0, bytes(part + 10))).offset == part + 10
+    wrong = await server.client.patch(location, part + 10, bytes(2 * part), ("Upload-Checksum", f"sha256 {'A' * 43}="))
+    assert wrong.status == 460
+    ended = await server.client.patch(location, part + 10, bytes(10), ("Upload-Length", str(part + 20)))
+    assert (ended.status, ended.code) == (410, "upload_gone")
+    assert (await server.client.head(location)).status == 410
+    await server.parts.reaper.run_once()
+    assert [meta async for meta in server.parts.store.list()] == []
+    assert [multipart async for multipart in server.parts.store.list_multiparts()] == []
+
+
 def test_a_store_that_cannot_be_used_is_said_in_one_line_at_start(moto: S3Server, tmp_path: Path) -> None:
     refused = run_rindle("serve", "--data", tmp_path, env={"RINDLE_STORE": moto.url("no-such-bucket")})
     assert refused.returncode == 3
