@@ -150,7 +150,14 @@ class MemoryStore(MultipartStore):
 
     @override
     async def _list_page(
-        self, prefix: str, *, delimiter: bool, start_after: str | None, token: str | None, limit: int
+        self,
+        prefix: str,
+        *,
+        delimiter: bool,
+        start_after: str | None,
+        token: str | None,
+        limit: int,
+        consistent: bool | None,
     ) -> ListPage:
         entries = self._entries(prefix, start_after=start_after or "", folded=delimiter)
         return cut_page((entry for entry in entries if token is None or entry.name > token), limit)

@@ -28,6 +28,7 @@ class UpdateVersion:
 
 PutMode = Literal["overwrite", "create"] | UpdateVersion
 CopyMode = Literal["overwrite", "create"]
+Consistency = Literal["always", "by_request", "eventual"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +117,8 @@ class GetOptions:
     The two e_tag conditions take ``*``, one e_tag or a comma-separated list, quoted or not; the two instants are
     compared in whole seconds, as HTTP writes them. All are asked of an object that is there: of an absent one the
     answer is NotFoundError. ``head``: answer with metadata only. ``version``: read this version (capability
-    ``versions``).
+    ``versions``). ``consistent``: see all that was written before, or perhaps not, and sooner; None is as the store was
+    opened. It makes a difference where the capability ``consistency`` is ``"by_request"``.
     """
 
     range: ByteRange | SuffixRange | None = None
@@ -126,6 +128,7 @@ class GetOptions:
     if_unmodified_since: datetime | None = None
     version: str | None = None
     head: bool = False
+    consistent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +238,11 @@ class PartLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a store can do. Undeclared: refused before any I/O. Declared: proved by the contract suite."""
+    """What a store can do. Undeclared: refused before any I/O. Declared: proved by the contract suite.
+
+    ``consistency``: whether reads and listings see all that was written before they began. ``"always"``;
+    ``"by_request"``: those that are ``consistent`` do; ``"eventual"``: none can be sure, and to ask for it is refused.
+    """
 
     put_create: bool = False
     put_update: bool = False
@@ -247,4 +254,5 @@ class Capabilities:
     signed_urls: bool = False
     copy_part: bool = False
     list_multiparts: bool = False
+    consistency: Consistency = "always"
     part_limits: PartLimits | None = field(default=None)

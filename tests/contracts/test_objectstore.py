@@ -41,7 +41,7 @@ class TestMemoryStoreThatDeclaresNothing(MultipartStoreContract):
     @pytest.fixture
     async def store(self) -> AsyncIterator[MultipartStore]:
         async with MemoryStore() as store:
-            store.capabilities = Capabilities(part_limits=ANY_PARTS)
+            store.capabilities = Capabilities(consistency="eventual", part_limits=ANY_PARTS)
             yield store
 
 

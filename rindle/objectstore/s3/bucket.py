@@ -20,15 +20,16 @@ MULTIPART_CHECKSUMS: Mapping[str, str] = {"ChecksumAlgorithm": "CRC64NVME", "Che
 class Bucket:
     """The calls of S3's API on one bucket, by the SDK's names, under the store's prefix.
 
+    ``consistent``: every call sees all that was written before, where the service wants to be asked for that.
     ``checksums``: the service checks bodies against their CRC-64/NVME.
     """
 
-    def __init__(self, options: S3Options) -> None:
+    def __init__(self, options: S3Options, *, consistent: bool) -> None:
         self.options = options
         self.root = f"{options.prefix}/" if options.prefix else ""
         self.service = options.service
         self.checksums = self.service.checksums == "crc64nvme"
-        self._connection = Connection(options)
+        self._connection = Connection(options, consistent=consistent)
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -24,7 +24,9 @@ class S3Options:
     :data:`~rindle.objectstore.s3.profiles.PROFILES`; without it, ``"aws"``, or ``"other"`` where there is an endpoint.
     ``aws_profile``: which profile of ``~/.aws`` has the credentials.
 
-    ``versions``: the bucket keeps versions, and they are given out. ``attempts``: how often one call is sent at most.
+    ``versions``: the bucket keeps versions, and they are given out. ``consistent``: reads and listings that do not say
+    otherwise see all that was written before, where the service leaves the choice; writes always do. ``attempts``: how
+    often one call is sent at most.
 
     What stands below them is as in :class:`~rindle.objectstore.s3.profiles.Service`; None: as the profile says.
     """
@@ -39,6 +41,7 @@ class S3Options:
     kms_key_id: str | None = None
     bucket_key: bool = False
     versions: bool = False
+    consistent: bool = True
     attempts: int = 4
     connections: int = 64
     connect_timeout: float = 5
@@ -70,7 +73,7 @@ class S3Options:
     @property
     def service(self) -> Service:
         """What the profile says of the service, but for what these options say themselves."""
-        said = {name: value for name in _SERVICE if (value := getattr(self, name)) is not None}
+        said = {name: value for name in _SAID if (value := getattr(self, name)) is not None}
         return replace(PROFILES[self.profile_name], **said)
 
     @property
@@ -79,7 +82,7 @@ class S3Options:
         return self.profile or ("aws" if self.endpoint is None else "other")
 
 
-_SERVICE = [field.name for field in fields(Service)]
+_SAID = {field.name for field in fields(S3Options)} & {field.name for field in fields(Service)}
 
 
 def _problem(options: S3Options) -> str | None:
@@ -214,6 +217,7 @@ _PARAMETERS: Mapping[str, Callable[[str], object]] = {
     "kms_key_id": _text,
     "bucket_key": _yes_or_no,
     "versions": _yes_or_no,
+    "consistent": _yes_or_no,
     "attempts": _count,
     "connections": _count,
     "connect_timeout": _seconds,

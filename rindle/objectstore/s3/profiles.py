@@ -1,11 +1,11 @@
 """What services that speak S3's API are like, where they differ: by their documents, or because it was tried."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, get_args
 
-from rindle.objectstore.types import PartLimits
+from rindle.objectstore.types import Consistency, PartLimits
 
 Checksums = Literal["auto", "crc64nvme", "none"]
 Condition = Literal["put", "update", "copy", "complete"]
@@ -18,7 +18,7 @@ _TIB = 1 << 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """One service. :class:`S3Options` may say otherwise of each of these.
+    """One service. :class:`S3Options` may say otherwise of all but the last three.
 
     ``region``: None leaves it to the SDK. ``path_style``: the bucket in the path and not in the host's name.
 
@@ -31,6 +31,9 @@ class Service:
     unfinished ones are found by a prefix of their keys. ``uniform_parts``, ``consecutive_parts``, ``exhaustive_parts``:
     as in :class:`PartLimits`. ``multiparts_kept_for``: the service drops what is unfinished for longer; None: it does
     not. ``max_copy_size``: the largest object that is copied by one call.
+
+    ``consistency``: as in :class:`Capabilities`. Where it is ``"by_request"``, requests that want it have
+    ``consistent_headers``, and the others are signed for ``nearby_region``.
     """
 
     region: str | None = None
@@ -50,6 +53,9 @@ class Service:
     max_object_size: int = 5 * _TIB
     max_copy_size: int = 5 * _GIB
     multiparts_kept_for: timedelta | None = None
+    consistency: Consistency = "always"
+    consistent_headers: Mapping[str, str] = field(default_factory=dict)
+    nearby_region: str | None = None
 
     @property
     def part_limits(self) -> PartLimits:
@@ -99,7 +105,13 @@ PROFILES: Mapping[str, Service] = {
     ),
     "scaleway": Service(max_parts=1000),
     "storagegrid": Service(multiparts_kept_for=timedelta(days=15)),
-    "swift": Service(max_parts=1000),
-    "tigris": Service(region="auto"),
+    "swift": Service(max_parts=1000, consistency="eventual"),
+    # Its buckets are everywhere, and each region knows its own writes at once.
+    "tigris": Service(
+        region="auto",
+        consistency="by_request",
+        consistent_headers={"x-tigris-consistent": "true"},
+        nearby_region="auto",
+    ),
     "versitygw": Service(checksums="crc64nvme", conditions=frozenset({"put", "update", "complete"})),
 }

@@ -67,7 +67,7 @@ from rindle.objectstore.types import (
 _PAGE = 1000  # S3's, of everything that comes in pages
 _COPY_SIZE = 1 << 30  # of what is too large for one copy: short enough to be answered in time
 _CONFLICT_PAUSES = (0.1, 0.3, 1.0)
-_ANY = GetOptions()
+_LATEST = GetOptions(consistent=True)
 _OPERATIONS = {"GET": "get_object", "HEAD": "head_object", "PUT": "put_object", "DELETE": "delete_object"}
 
 logger = logging.getLogger(__name__)
@@ -85,8 +85,10 @@ class S3Store(MultipartStore):
 
     def __init__(self, options: S3Options) -> None:
         self.options = options
-        self._bucket = Bucket(options)
-        self._service = self._bucket.service
+        self._service = options.service
+        self._bucket = Bucket(options, consistent=True)
+        by_request = self._service.consistency == "by_request"
+        self._nearby = Bucket(options, consistent=False) if by_request else self._bucket
         known = self._service.conditions
         self._declare(frozenset() if known == "auto" else known)
 
@@ -98,6 +100,11 @@ class S3Store(MultipartStore):
     def checksums(self) -> bool:
         """Whether the service checks every body against its CRC-64/NVME."""
         return self._bucket.checksums
+
+    def _asked(self, consistent: bool | None) -> Bucket:  # noqa: FBT001 - the question
+        """The bucket as a read or a listing wants to see it."""
+        chosen = self.options.consistent if consistent is None else consistent
+        return self._bucket if chosen else self._nearby
 
     def _declare(self, conditions: frozenset[Condition]) -> None:
         self._conditions = conditions
@@ -112,6 +119,7 @@ class S3Store(MultipartStore):
             signed_urls=True,
             copy_part=True,
             list_multiparts=self._service.list_multiparts,
+            consistency=self._service.consistency,
             part_limits=self._service.part_limits,
         )
 
@@ -139,6 +147,7 @@ class S3Store(MultipartStore):
     @override
     async def aclose(self) -> None:
         await self._bucket.aclose()
+        await self._nearby.aclose()
 
     # Objects
 
@@ -181,7 +190,7 @@ class S3Store(MultipartStore):
     async def _find_written(self, key: str, writer: str) -> PutResult | None:
         """What this writer has written: a call is repeated if its answer is lost, and then meets what it has done."""
         try:
-            found = await self._head_object(key, _ANY)
+            found = await self._head_object(key, _LATEST)
         except NotFoundError:
             return None
         return self._result(found) if found.get("Metadata", {}).get(WRITER) == writer else None
@@ -202,7 +211,7 @@ class S3Store(MultipartStore):
             return self._open(key, answer, options, no_bytes())
         asked = {**range_parameters(options.range), **condition_parameters(options), **_version(options)}
         try:
-            answer = await self._bucket.call("get_object", key, **asked)
+            answer = await self._asked(options.consistent).call("get_object", key, **asked)
         except InvalidRangeError:
             # The service answers this without saying what object it is; and the conditions count first.
             await self._head(key, options)
@@ -233,11 +242,12 @@ class S3Store(MultipartStore):
         return meta
 
     async def _head_object(self, key: str, options: GetOptions) -> Answer:
+        bucket = self._asked(options.consistent)
         try:
-            return await self._bucket.call("head_object", key, **_version(options))
+            return await bucket.call("head_object", key, **_version(options))
         except NotFoundError:
             # A bucket that is gone answers in the same way, and must not pass for an object that is not there.
-            await self._bucket.call("list_objects_v2", Prefix=self._bucket.root, MaxKeys=1)
+            await bucket.call("list_objects_v2", Prefix=self._bucket.root, MaxKeys=1)
             raise
 
     @override
@@ -263,7 +273,14 @@ class S3Store(MultipartStore):
 
     @override
     async def _list_page(
-        self, prefix: str, *, delimiter: bool, start_after: str | None, token: str | None, limit: int
+        self,
+        prefix: str,
+        *,
+        delimiter: bool,
+        start_after: str | None,
+        token: str | None,
+        limit: int,
+        consistent: bool | None,
     ) -> ListPage:
         root = self._bucket.root
         asked = {
@@ -274,7 +291,7 @@ class S3Store(MultipartStore):
             "MaxKeys": min(limit, _PAGE),
         }
         given = {name: value for name, value in asked.items() if value is not None}
-        answer = await self._bucket.call("list_objects_v2", None, **given)
+        answer = await self._asked(consistent).call("list_objects_v2", None, **given)
         found = ((said["Key"].removeprefix(root), said) for said in answer.get("Contents", ()))
         return ListPage(
             objects=tuple(_listed(key, said) for key, said in found if _is_key(key)),
@@ -284,7 +301,7 @@ class S3Store(MultipartStore):
 
     @override
     async def _copy(self, source: str, target: str, *, mode: CopyMode) -> PutResult:
-        found = await self._head_object(source, _ANY)
+        found = await self._head_object(source, _LATEST)
         if source == target:
             if mode == "create":
                 raise _taken(target)
@@ -329,7 +346,7 @@ class S3Store(MultipartStore):
 
     async def _require_unchanged(self, source: str, found: Answer, error: ObjectStoreError) -> None:
         """One condition was of the source, the other of the target: the service does not say which did not hold."""
-        if (await self._head_object(source, _ANY))["ETag"] != found["ETag"]:
+        if (await self._head_object(source, _LATEST))["ETag"] != found["ETag"]:
             msg = "the source was replaced while it was copied"
             raise StoreUnavailableError(msg, store=STORE, key=source) from error
 
@@ -375,7 +392,7 @@ class S3Store(MultipartStore):
     async def _copy_part(
         self, ref: MultipartRef, part_number: int, source: str, byte_range: ByteRange | None
     ) -> PartMeta:
-        found = await self._head_object(source, _ANY)
+        found = await self._head_object(source, _LATEST)
         start, end = resolve_range(byte_range, found["ContentLength"], store=STORE, key=source)
         if end - start > self.part_limits.max_size:
             msg = f"a part holds at most {self.part_limits.max_size} bytes, not {end - start}"
@@ -439,7 +456,7 @@ class S3Store(MultipartStore):
                 raise
             return await self._find_completed(ref, parts, error)
         # Some services leave the e_tag out.
-        return self._result(answer if answer.get("ETag") else await self._head_object(ref.key, _ANY))
+        return self._result(answer if answer.get("ETag") else await self._head_object(ref.key, _LATEST))
 
     async def _name_parts(self, ref: MultipartRef, parts: Sequence[PartMeta]) -> Sequence[Mapping[str, Any]]:
         """The parts as a completion names them; some services want their checksums too, where there are any."""
@@ -454,7 +471,7 @@ class S3Store(MultipartStore):
         """What was assembled of these parts before, by a call whose answer was lost. Their e_tags say it."""
         expected = _assembled_e_tag(parts)
         with suppress(NotFoundError):
-            found = self._result(await self._head_object(ref.key, _ANY))
+            found = self._result(await self._head_object(ref.key, _LATEST))
             if expected is not None and found.e_tag == expected:
                 return found
         msg = "the multipart is gone, and another object stands under its key, or none"

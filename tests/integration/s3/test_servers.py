@@ -52,7 +52,7 @@ async def store(server: S3Server, proxy: S3Proxy) -> AsyncIterator[S3Store]:
 @pytest.fixture
 async def bucket(store: S3Store) -> AsyncIterator[Bucket]:
     """The calls themselves, without what the store checks before them."""
-    bucket = Bucket(store.options)
+    bucket = Bucket(store.options, consistent=True)
     yield bucket
     await bucket.aclose()
 

@@ -28,7 +28,7 @@ def test_every_option_has_its_parameter() -> None:
         "&checksums=none&conditions=put,complete&versions=true&tags=false&uniform_parts=true&min_part_size=1000"
         "&max_part_size=100000&attempts=7&connections=10&connect_timeout=1.5&read_timeout=90&bare_e_tags=false"
         "&multipart_tags=true&list_multiparts=false&consecutive_parts=true&exhaustive_parts=false&max_parts=500"
-        "&max_object_size=2000000&max_copy_size=3000&multiparts_kept_for=48"
+        "&max_object_size=2000000&max_copy_size=3000&multiparts_kept_for=48&consistent=false"
     )
     assert parsed(url) == S3Options(
         bucket="bucket",
@@ -62,6 +62,7 @@ def test_every_option_has_its_parameter() -> None:
         max_object_size=2_000_000,
         max_copy_size=3000,
         multiparts_kept_for=timedelta(hours=48),
+        consistent=False,
     )
     for field in fields(S3Options):
         assert field.name in {"bucket", "prefix"} or f"{field.name}=" in url
