@@ -252,7 +252,7 @@ async def test_a_service_that_does_not_answer_is_given_up(moto: S3Server, proxy:
 
 
 async def test_a_service_that_does_not_take_a_body_is_asked_again(moto: S3Server, proxy: S3Proxy) -> None:
-    async with await moto.new_store(endpoint=proxy.endpoint, read_timeout=0.3) as store:
+    async with await moto.new_store(endpoint=proxy.endpoint, read_timeout=1) as store:
         proxy.faults += [Fault("PUT", hold="body"), Fault("PUT", hold="answer")]
         await store.put("key", BytesPayload(bytes(20 << 20)))
         assert (await store.head("key")).size == 20 << 20

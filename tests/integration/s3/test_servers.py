@@ -22,7 +22,7 @@ from rindle.objectstore.s3 import S3Store
 from rindle.objectstore.s3.bucket import Bucket
 from rindle.objectstore.types import CopyMode, PutOptions
 from tests.s3 import S3Server
-from tests.s3_proxy import Fault, S3Proxy
+from tests.s3_proxy import Fault, S3Proxy, methods
 from tests.serving import StartServer
 
 pytestmark = pytest.mark.long
@@ -169,8 +169,9 @@ async def test_an_upload_of_parts_is_a_call_for_each_and_two(
     location = await rindle.client.create(len(data))
     for start, end in ((0, 1000), (1000, PART + 5), (PART + 5, len(data))):
         assert (await rindle.client.patch(location, start, data[start:end])).offset == end
-    assert Counter(request.method for request in proxy.requests if request.method != "HEAD") == Counter(POST=2, PUT=3)
-    assert proxy.count("HEAD") <= 1  # Ceph's answer to a completion is without the e_tag
+    sent = methods(proxy)
+    assert sent.pop("HEAD", 0) <= 1  # Ceph's answer to a completion is without the e_tag
+    assert sent == Counter(POST=2, PUT=3)
     checked = server.store("any").checksums
     assert all(("x-amz-checksum-crc64nvme" in request.headers) == checked for request in proxy.seen("PUT"))
     assert await rindle.read_object(location) == data
@@ -184,6 +185,6 @@ async def test_an_upload_that_is_given_up_leaves_nothing(server: S3Server, start
     async with server.store(bucket) as store:
         assert len([multipart async for multipart in store.list_multiparts()]) == 1
         assert (await rindle.client.delete(location)).status == 204
-        await rindle.parts.reaper.run_once()
+        await rindle.parts.reaper.run()
         assert [multipart async for multipart in store.list_multiparts()] == []
         assert [meta async for meta in store.list()] == []
