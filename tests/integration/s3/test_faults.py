@@ -318,6 +318,7 @@ async def test_a_copy_whose_source_is_replaced_may_be_tried_again(copying: S3Sto
         (404, "NoSuchBucket", StoreUnavailableError),
         (404, "NoSuchUpload", MultipartNotFoundError),
         (404, "NoSuchKey", MultipartNotFoundError),
+        (404, "", StoreUnavailableError),
         (400, "InvalidPart", InvalidPartError),
         (400, "InvalidPartOrder", InvalidPartError),
         (400, "EntityTooSmall", InvalidPartError),
@@ -361,6 +362,18 @@ async def test_a_bucket_that_is_gone_is_not_an_object_that_is_not_there(store: S
         await store.head("key")
     for call in ("HEAD", "GET ?list-type"):
         proxy.fail(call, (404, "NoSuchBucket"))
+    with pytest.raises(StoreUnavailableError):
+        await store.head("key")
+
+
+async def test_a_404_that_is_not_the_service_s_says_nothing_of_the_object(store: S3Store, proxy: S3Proxy) -> None:
+    """Some gateway's, while it is changed."""
+    await store.put("key", BODY)
+    page = Fault("GET", answer=(404, b"<html>there is no such page</html>"))
+    proxy.faults.append(page)
+    with pytest.raises(StoreUnavailableError):
+        await store.get("key")
+    proxy.faults += [Fault("HEAD", answer=(404, b"")), page]
     with pytest.raises(StoreUnavailableError):
         await store.head("key")
 
