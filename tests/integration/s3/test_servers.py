@@ -188,3 +188,48 @@ async def test_an_upload_that_is_given_up_leaves_nothing(server: S3Server, start
         await rindle.parts.reaper.run()
         assert [multipart async for multipart in store.list_multiparts()] == []
         assert [meta async for meta in store.list()] == []
+
+
+@pytest.mark.parametrize("begun", [1000, PART + 1000], ids=["a tail", "a part"])
+async def test_an_upload_survives_a_bucket_that_is_away_as_far_as_its_bytes_do(
+    server: S3Server, start_server: StartServer, begun: int
+) -> None:
+    bucket = await server.new_bucket()
+    rindle = await start_server(store=server.url(bucket))
+    data = random.Random(1).randbytes(2 * PART)
+    location = await rindle.client.create(len(data))
+    assert (await rindle.client.patch(location, 0, data[:begun])).offset == begun
+    async with server.store(bucket) as store:
+        async for multipart in store.list_multiparts():
+            await store.abort_multipart(multipart.ref)  # not every service removes a bucket that has one
+        await store._bucket.call("delete_bucket")
+        refused = await rindle.client.patch(location, begun, data[begun:])
+        assert (refused.status, refused.code) == (503, "store_unavailable")
+        assert int(refused.headers["retry-after"]) > 0
+        assert (await rindle.client.head(location)).offset == begun
+        await store._bucket.call("create_bucket")
+    again = await rindle.client.patch(location, begun, data[begun:])
+    if begun < PART:
+        assert (again.status, again.offset) == (204, len(data))
+        assert await rindle.read_object(location) == data
+    else:
+        assert (again.status, again.code) == (410, "upload_gone")
+        assert await rindle.events(location) == ["created", "failed"]
+
+
+async def test_parts_that_somebody_dropped_are_told_and_never_called_an_object(
+    server: S3Server, proxy: S3Proxy, start_server: StartServer
+) -> None:
+    rindle = await start_server(store=server.url(await server.new_bucket(), endpoint=proxy.endpoint, attempts="1"))
+    data = bytes(2 * PART)
+    location = await rindle.client.create(len(data))
+    proxy.fail(COMPLETE, *[(403, "AccessDenied")] * 2)
+    assert (await rindle.client.patch(location, 0, data)).status == 503
+    row = await rindle.find(location)
+    assert row.multipart is not None
+    await rindle.parts.store.abort_multipart(row.multipart)
+    proxy.faults.clear()
+    gone = await rindle.client.patch(location, len(data), b"")
+    assert (gone.status, gone.code) == (410, "upload_gone")
+    assert (await rindle.client.head(location)).status == 410
+    assert await rindle.events(location) == ["created", "failed"]
