@@ -5,12 +5,15 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 
 import click
 
 from rindle.cli.main import cli
 from rindle.cli.options import describe_default
+from rindle.objectstore.s3.profiles import PROFILES, Service
 from rindle.protocols.errors import ProtocolError
 from rindle.protocols.tus.status import STATUS
 from rindle.settings import PREFIX, Settings
@@ -84,6 +87,34 @@ def guarantees_table() -> str:
     return "\n".join(rows)
 
 
+def profiles_table() -> str:
+    """One row for each profile of a service, with what it says unlike one of which nothing is known."""
+    other = PROFILES["other"]
+    rows = ["| `profile` | says |", "|---|---|"]
+    for name, service in PROFILES.items():
+        said = [
+            f"`{field.name}={_spell(value)}`"
+            for field in fields(Service)
+            if (value := getattr(service, field.name)) != getattr(other, field.name)
+        ]
+        rows.append(f"| `{name}` | {' '.join(said) or 'nothing: what is `auto` is tried'} |")
+    return "\n".join(rows)
+
+
+def _spell(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case frozenset():
+            return ",".join(sorted(value))
+        case timedelta():
+            return str(value // timedelta(hours=1))
+        case dict():
+            return ",".join(f"{name}: {text}" for name, text in value.items())
+        case _:
+            return str(value)
+
+
 def _marked_numbers(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.invariant":
@@ -94,6 +125,7 @@ TABLES = {
     "settings": (ROOT / "docs/reference/settings.md", settings_table),
     "errors": (ROOT / "docs/reference/http.md", errors_table),
     "commands": (ROOT / "docs/reference/commands.md", commands_table),
+    "profiles": (ROOT / "docs/how-to/s3.md", profiles_table),
     "guarantees": (ROOT / "docs/explanation/guarantees.md", guarantees_table),
 }
 

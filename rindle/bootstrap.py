@@ -1,10 +1,12 @@
 """The composition root: settings in, wired parts out. Shared by the app, the reaper and the commands."""
 
 import asyncio
+import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,6 +33,8 @@ from rindle.uploads.leases import LeaseOptions
 from rindle.uploads.node import NodeIdentity
 from rindle.uploads.options import EngineOptions
 from rindle.uploads.tail import Tails
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,8 @@ async def open_components(settings: Settings, *, serving: bool = True) -> AsyncI
         store = await stack.enter_async_context(await _open_store(settings.store_url))
         await store.prepare()
         _require_publishing(settings, store.capabilities)
+        for drawback in _drawbacks(store, settings.expires_in):
+            logger.warning("%s: %s", store.name, drawback)
         folder = settings.tails_folder
         if not serving and not folder.is_dir():
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="rindle-")))
@@ -198,6 +204,23 @@ def _require_publishing(settings: Settings, capabilities: Capabilities) -> None:
             " put {id} into publish_to, or set publish_overwrite"
         )
         raise ConfigurationError(msg)
+
+
+def _drawbacks(store: MultipartStore, expires_in: timedelta | None) -> Iterator[str]:
+    """What an operator should know of uploads into this store."""
+    limits = store.part_limits
+    if limits.kept_for is not None and (expires_in is None or expires_in >= limits.kept_for):
+        yield (
+            f"the service drops what is unfinished for {limits.kept_for}, and with it the upload: "
+            "let expires_in be shorter, or tell the service to keep it for longer"
+        )
+    if not store.capabilities.list_multiparts and limits.kept_for is None:
+        yield "unfinished multiparts cannot be found: what a process begins that dies at once is there for good"
+    if limits.exhaustive:
+        yield (
+            "an object is made of all parts or none: an upload of deferred length fails if its client, after a fault, "
+            "ends before what it had sent already"
+        )
 
 
 def make_folder(path: Path) -> None:

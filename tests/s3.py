@@ -5,13 +5,10 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typing_extensions import override
 
+from tests.ceph import missing_programs, running_ceph
+from tests.daemons import PATIENCE, free_port, moments, running, wait_until_healthy
 from tests.required import missing
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ VERSITYGW = ROOT / ".versitygw" / "versitygw"
 SMALL_PART = 5000
 """The least size of a part on moto, so that tests are quick. LocalStack has S3's own."""
 
-_PATIENCE = 60.0
 _XML = {"Content-Type": "application/xml"}
 _RUNNING = re.compile(r"Running on (http://127\.0\.0\.1:\d+)")
 
@@ -68,12 +66,13 @@ class S3Server:
         return S3Store(S3Options(bucket=bucket, prefix=prefix, **chosen))
 
     def url(self, bucket: str, **parameters: str) -> str:
-        chosen = {"endpoint": self.endpoint, "region": "us-east-1", **parameters}
+        profile = {name: value for name, value in self.options.items() if name == "profile"}
+        chosen = {"endpoint": self.endpoint, "region": "us-east-1", **profile, **parameters}
         return f"s3://{bucket}?{'&'.join(f'{name}={value}' for name, value in chosen.items())}"
 
     def _put(self, path: str, body: bytes = b"") -> None:
         request = urllib.request.Request(f"{self.endpoint}/{path}", method="PUT", data=body, headers=_XML)
-        with urllib.request.urlopen(request, timeout=_PATIENCE):
+        with urllib.request.urlopen(request, timeout=PATIENCE):
             pass
 
 
@@ -119,7 +118,7 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """Quick and pure Python; lax about checksums, e_tags in conditions, and multiparts that are not there."""
     log = tmp_path_factory.mktemp("moto") / "log"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
-    with _running(command, {"S3_UPLOAD_PART_MIN_SIZE": str(SMALL_PART)}, log) as process:
+    with running(command, {"S3_UPLOAD_PART_MIN_SIZE": str(SMALL_PART)}, log) as process:
         endpoint = _wait_for_endpoint(process, log)
         conditions = frozenset({"put", "update", "complete"})
         yield S3Server(endpoint, {"min_part_size": SMALL_PART, "checksums": "none", "conditions": conditions})
@@ -131,7 +130,7 @@ def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     if not LOCALSTACK.exists():
         missing("localstack", "there is no LocalStack: make localstack")
     folder = tmp_path_factory.mktemp("localstack")
-    port = _free_port()
+    port = free_port()
     variables = {
         "HOME": str(folder),
         "GATEWAY_LISTEN": f"127.0.0.1:{port}",
@@ -144,8 +143,8 @@ def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         "FILESYSTEM_ROOT": str(folder / "fs"),
     }
     endpoint = f"http://127.0.0.1:{port}"
-    with _running([str(LOCALSTACK), "-m", "localstack.runtime.main"], variables, folder / "log") as process:
-        _wait_until_healthy(process, f"{endpoint}/_localstack/health", folder / "log")
+    with running([str(LOCALSTACK), "-m", "localstack.runtime.main"], variables, folder / "log") as process:
+        wait_until_healthy(process, f"{endpoint}/_localstack/health", folder / "log")
         conditions = frozenset({"put", "update", "complete"})
         yield S3Server(endpoint, {"checksums": "crc64nvme", "conditions": conditions})
     shutil.rmtree(folder, ignore_errors=True)
@@ -158,62 +157,29 @@ def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         missing("versitygw", "there is no versitygw: make versitygw (with Go)")
     folder = tmp_path_factory.mktemp("versitygw")
     (folder / "data").mkdir()
-    port = _free_port()
+    port = free_port()
     keys = {"ROOT_ACCESS_KEY": "test", "ROOT_SECRET_KEY": "test"}
     command = [str(VERSITYGW), "--port", f"127.0.0.1:{port}", "--health", "/health", "posix", str(folder / "data")]
     endpoint = f"http://127.0.0.1:{port}"
-    with _running(command, keys, folder / "log") as process:
-        _wait_until_healthy(process, f"{endpoint}/health", folder / "log")
-        conditions = frozenset({"put", "update", "complete"})
-        yield SigningS3Server(endpoint, {"checksums": "crc64nvme", "conditions": conditions})
+    with running(command, keys, folder / "log") as process:
+        wait_until_healthy(process, f"{endpoint}/health", folder / "log")
+        yield SigningS3Server(endpoint, {"profile": "versitygw"})
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _running(command: list[str], variables: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | variables
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
-        )
-        try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=_PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Looks at signatures; knows few conditions and no checksums, and answers unlike AWS about multiparts."""
+    if lacking := missing_programs():
+        missing("ceph", f"there is no {lacking[0]}: install Debian's ceph-mon, ceph-osd and radosgw")
+    folder = tmp_path_factory.mktemp("ceph")
+    with running_ceph(folder, access_key="test", secret_key="test") as endpoint:
+        yield SigningS3Server(endpoint, {"profile": "ceph"})
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait_for_endpoint(process: subprocess.Popen[bytes], log: Path) -> str:
-    for _ in _moments(process, log):
+    for _ in moments(process, log):
         if found := _RUNNING.search(log.read_text()):
             return found[1]
     raise AssertionError
-
-
-def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    for _ in _moments(process, log):
-        try:
-            with urllib.request.urlopen(url, timeout=_PATIENCE):
-                return
-        except OSError:
-            continue
-
-
-def _moments(process: subprocess.Popen[bytes], log: Path) -> Iterator[None]:
-    """Times at which to look whether a server runs, which tells nobody."""
-    end = time.monotonic() + _PATIENCE
-    while time.monotonic() < end and process.poll() is None:
-        yield
-        time.sleep(0.05)
-    pytest.fail(f"the server did not start:\n{log.read_text()}", pytrace=False)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

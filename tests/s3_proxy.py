@@ -1,6 +1,7 @@
 """What is between a store and its service: an HTTP proxy that notes every request and fails where a test says so."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -159,6 +160,11 @@ class S3Proxy:
         answer = await reader.read()
         writer.close()
         return answer
+
+
+def methods(proxy: S3Proxy) -> Counter[str]:
+    """What was asked of the service, but for the reaper's listings."""
+    return Counter(request.method for request in proxy.requests if not request.is_about("GET ?uploads"))
 
 
 def error_body(code: str) -> bytes:

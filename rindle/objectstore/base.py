@@ -94,7 +94,8 @@ class ObjectStore(ABC):
 
     Errors are those of :mod:`rindle.objectstore.errors` and no others, except that what a payload raises comes
     through as it is. A cancelled or failed write leaves the key as it was, or wholly written: nobody ever reads a
-    part of an object. What has been written is there for every read and listing that begins afterwards.
+    part of an object. What has been written is there for every read and listing that begins afterwards, as far as the
+    capability ``consistency`` goes.
     """
 
     name: str
@@ -122,16 +123,14 @@ class ObjectStore(ABC):
         of the object, whatever is written meanwhile.
         """
         name = validate_key(key, store=self.name)
-        if options.version is not None:
-            self._require("versions", declared=self.capabilities.versions, key=name)
+        self._check_read(name, options)
         return await self._get(name, options)
 
     @final
     async def head(self, key: Key, options: GetOptions = _GET) -> ObjectMeta:
         """What :meth:`get` would say of the object, without its bytes."""
         name = validate_key(key, store=self.name)
-        if options.version is not None:
-            self._require("versions", declared=self.capabilities.versions, key=name)
+        self._check_read(name, options)
         return await self._head(name, options)
 
     @final
@@ -157,18 +156,23 @@ class ObjectStore(ABC):
         start_after: str | None = None,
         token: str | None = None,
         limit: int = PAGE_SIZE,
+        consistent: bool | None = None,
     ) -> ListPage:
         """One page of the keys that start with ``prefix``, in lexicographic order of their UTF-8 bytes.
 
         ``start_after`` leaves out that key and all before it. With ``delimiter``, keys that hold a ``/`` after the
         prefix are folded into ``prefixes``. ``token`` is the ``next_token`` of the page before, asked for in the same
         words. Objects and prefixes together are at most ``limit``, which is positive; fewer do not mean the end.
+        ``consistent`` is as in :class:`GetOptions`.
         """
         if limit < 1:
             msg = f"a page has room for at least one key, not {limit}"
             raise ValueError(msg)
         name = validate_prefix(prefix, store=self.name)
-        return await self._list_page(name, delimiter=delimiter, start_after=start_after, token=token, limit=limit)
+        self._check_consistency(name, consistent=consistent)
+        return await self._list_page(
+            name, delimiter=delimiter, start_after=start_after, token=token, limit=limit, consistent=consistent
+        )
 
     @final
     async def list(
@@ -176,6 +180,7 @@ class ObjectStore(ABC):
         prefix: str = "",
         *,
         start_after: str | None = None,
+        consistent: bool | None = None,
         on_error: Callable[[ObjectStoreError], Literal["stop", "retry"]] | None = None,
     ) -> AsyncIterator[ObjectMeta]:
         """All objects whose key starts with ``prefix``, lexicographically, fetched page by page as they are read.
@@ -186,7 +191,7 @@ class ObjectStore(ABC):
         token: str | None = None
         while True:
             try:
-                page = await self.list_page(prefix, start_after=start_after, token=token)
+                page = await self.list_page(prefix, start_after=start_after, token=token, consistent=consistent)
             except ObjectStoreError as error:
                 if on_error is None:
                     raise
@@ -200,13 +205,13 @@ class ObjectStore(ABC):
             token = page.next_token
 
     @final
-    async def list_with_delimiter(self, prefix: str = "") -> ListPage:
+    async def list_with_delimiter(self, prefix: str = "", *, consistent: bool | None = None) -> ListPage:
         """The direct children of ``prefix``: objects, and common prefixes ending in ``/``. All pages in one."""
         objects: list[ObjectMeta] = []
         prefixes: list[str] = []
         token: str | None = None
         while True:
-            page = await self.list_page(prefix, delimiter=True, token=token)
+            page = await self.list_page(prefix, delimiter=True, token=token, consistent=consistent)
             objects += page.objects
             prefixes += page.prefixes
             if page.next_token is None:
@@ -293,7 +298,14 @@ class ObjectStore(ABC):
 
     @abstractmethod
     async def _list_page(
-        self, prefix: str, *, delimiter: bool, start_after: str | None, token: str | None, limit: int
+        self,
+        prefix: str,
+        *,
+        delimiter: bool,
+        start_after: str | None,
+        token: str | None,
+        limit: int,
+        consistent: bool | None,
     ) -> ListPage: ...
 
     @abstractmethod
@@ -313,6 +325,17 @@ class ObjectStore(ABC):
         if not declared:
             msg = f"this store has no {capability}; see its capabilities"
             raise UnsupportedOperationError(msg, store=self.name, key=key)
+
+    @final
+    def _check_read(self, key: str, options: GetOptions) -> None:
+        if options.version is not None:
+            self._require("versions", declared=self.capabilities.versions, key=key)
+        self._check_consistency(key, consistent=options.consistent)
+
+    @final
+    def _check_consistency(self, key: str, *, consistent: bool | None) -> None:
+        if consistent:
+            self._require("consistency", declared=self.capabilities.consistency != "eventual", key=key)
 
     @final
     def _check_write(self, key: str, mode: PutMode, attributes: Attributes, tags: Mapping[str, str]) -> None:
@@ -355,6 +378,8 @@ class MultipartStore(ObjectStore):
         """
         name = validate_key(key, store=self.name)
         self._check_write(name, "overwrite", options.attributes, options.tags)
+        if options.tags:
+            self._require("part_limits.tags", declared=self.part_limits.tags, key=name)
         if self.part_limits.uniform and options.part_size is None:
             msg = "this store takes parts of one size only: give MultipartOptions(part_size=...)"
             raise UnsupportedOperationError(msg, store=self.name, key=name)
@@ -400,7 +425,7 @@ class MultipartStore(ObjectStore):
     async def complete_multipart(
         self, ref: MultipartRef, parts: Sequence[PartMeta], *, mode: CopyMode = "overwrite"
     ) -> PutResult:
-        """Make the object of the parts named, in ascending order of number; parts not named are dropped.
+        """Make the object of the parts named, in ascending order of number; parts not named are dropped, or refused.
 
         Atomic: all of the object or none of it. InvalidPartError when a part is absent or is another attempt's, or
         the parts named break the part limits (the multipart stays as it was); AlreadyExistsError for mode
@@ -432,7 +457,7 @@ class MultipartStore(ObjectStore):
 
         PermissionDeniedError when its rules may not be read.
         """
-        return None
+        return self.part_limits.kept_for
 
     @abstractmethod
     async def _create_multipart(self, key: str, options: MultipartOptions) -> MultipartRef: ...

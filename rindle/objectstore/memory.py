@@ -150,7 +150,14 @@ class MemoryStore(MultipartStore):
 
     @override
     async def _list_page(
-        self, prefix: str, *, delimiter: bool, start_after: str | None, token: str | None, limit: int
+        self,
+        prefix: str,
+        *,
+        delimiter: bool,
+        start_after: str | None,
+        token: str | None,
+        limit: int,
+        consistent: bool | None,
     ) -> ListPage:
         entries = self._entries(prefix, start_after=start_after or "", folded=delimiter)
         return cut_page((entry for entry in entries if token is None or entry.name > token), limit)
@@ -224,6 +231,9 @@ class MemoryStore(MultipartStore):
         multipart = self._find_multipart(ref)
         named = [self._named_part(multipart, part) for part in parts]
         options = multipart.options
+        if self.part_limits.exhaustive and len(named) < len(multipart.parts):
+            msg = f"all {len(multipart.parts)} parts that were put must be named"
+            raise InvalidPartError(msg, store=self.name, key=ref.key)
         check_assembly([part for part, _ in named], options.part_size, self.part_limits, store=self.name, ref=ref)
         data = b"".join([data for _, data in named])
         result = self._store(ref.key, data, options.attributes, options.tags, mode=mode)

@@ -7,10 +7,12 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import aiofiles
+from aiofiles.threadpool.binary import AsyncFileIO
 from awscrt import checksums
 from typing_extensions import override
 
 from rindle.objectstore.errors import IntegrityError
+from rindle.objectstore.tasks import outlast
 
 READ_SIZE = 1 << 20
 BATCH_SIZE = 4 << 20
@@ -63,7 +65,7 @@ class FilePayload(Payload):
     @override
     async def __aiter__(self) -> AsyncIterator[bytes]:
         left = self.size
-        async with aiofiles.open(self.path, "rb", buffering=0) as file:
+        async with _opened(self.path) as file:
             await file.seek(self.offset)
             while left:
                 chunk = await file.read(min(left, READ_SIZE))
@@ -72,6 +74,18 @@ class FilePayload(Payload):
                     raise OSError(msg)
                 left -= len(chunk)
                 yield chunk
+
+
+@asynccontextmanager
+async def _opened(path: Path) -> AsyncIterator[AsyncFileIO]:
+    """A file to read, which is closed whenever its reader is cancelled."""
+    opening = asyncio.ensure_future(aiofiles.open(path, "rb", buffering=0))
+    try:
+        yield await asyncio.shield(opening)
+    finally:
+        await outlast(opening)
+        if opening.exception() is None:
+            await asyncio.shield(opening.result().close())
 
 
 class JoinedPayload(Payload):

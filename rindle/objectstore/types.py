@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Literal, Self
 
@@ -28,6 +28,7 @@ class UpdateVersion:
 
 PutMode = Literal["overwrite", "create"] | UpdateVersion
 CopyMode = Literal["overwrite", "create"]
+Consistency = Literal["always", "by_request", "eventual"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +117,8 @@ class GetOptions:
     The two e_tag conditions take ``*``, one e_tag or a comma-separated list, quoted or not; the two instants are
     compared in whole seconds, as HTTP writes them. All are asked of an object that is there: of an absent one the
     answer is NotFoundError. ``head``: answer with metadata only. ``version``: read this version (capability
-    ``versions``).
+    ``versions``). ``consistent``: see all that was written before, or perhaps not, and sooner; None is as the store was
+    opened. It makes a difference where the capability ``consistency`` is ``"by_request"``.
     """
 
     range: ByteRange | SuffixRange | None = None
@@ -126,6 +128,7 @@ class GetOptions:
     if_unmodified_since: datetime | None = None
     version: str | None = None
     head: bool = False
+    consistent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +220,9 @@ class PartLimits:
     """What a store takes in one multipart.
 
     ``min_size`` binds every part but the last. ``uniform``: all parts but the last have one size, given on create,
-    and the last is not larger. ``consecutive``: part numbers on completion are 1, 2, 3 … without gaps.
+    and the last is not larger. ``consecutive``: part numbers on completion are 1, 2, 3 … without gaps. ``exhaustive``:
+    a completion names all parts that were put. ``tags``: what is made of parts may have them, if objects may.
+    ``kept_for``: the store drops a multipart that is older by itself; None: it does not.
     """
 
     min_size: int
@@ -226,11 +231,18 @@ class PartLimits:
     max_object_size: int
     uniform: bool = False
     consecutive: bool = False
+    exhaustive: bool = False
+    tags: bool = True
+    kept_for: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a store can do. Undeclared: refused before any I/O. Declared: proved by the contract suite."""
+    """What a store can do. Undeclared: refused before any I/O. Declared: proved by the contract suite.
+
+    ``consistency``: whether reads and listings see all that was written before they began. ``"always"``;
+    ``"by_request"``: those that are ``consistent`` do; ``"eventual"``: none can be sure, and to ask for it is refused.
+    """
 
     put_create: bool = False
     put_update: bool = False
@@ -242,4 +254,5 @@ class Capabilities:
     signed_urls: bool = False
     copy_part: bool = False
     list_multiparts: bool = False
+    consistency: Consistency = "always"
     part_limits: PartLimits | None = field(default=None)

@@ -97,11 +97,23 @@ class FaultyStore(MultipartStore):
 
     @override
     async def _list_page(
-        self, prefix: str, *, delimiter: bool, start_after: str | None, token: str | None, limit: int
+        self,
+        prefix: str,
+        *,
+        delimiter: bool,
+        start_after: str | None,
+        token: str | None,
+        limit: int,
+        consistent: bool | None,
     ) -> ListPage:
         async with self._call("list_page", prefix):
             return await self.inner.list_page(
-                prefix, delimiter=delimiter, start_after=start_after, token=token, limit=limit
+                prefix,
+                delimiter=delimiter,
+                start_after=start_after,
+                token=token,
+                limit=limit,
+                consistent=consistent,
             )
 
     @override

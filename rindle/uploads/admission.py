@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from rindle.objectstore.errors import StoreFullError
+from rindle.objectstore.errors import StoreFullError, StoreUnavailableError
 from rindle.uploads.errors import ServerBusyError
 from rindle.uploads.tail import Tails
 
@@ -44,7 +44,10 @@ class Admission:
         now = asyncio.get_running_loop().time()
         if now - self._looked_at > _LOOK_EVERY_S:
             self._looked_at = now
-            self._free = await self._tails.free()
+            # A disk that cannot be asked is a fault of its own: whoever needs it meets it, others go on.
+            with contextlib.suppress(StoreUnavailableError):
+                self._free = self._least_free
+                self._free = await self._tails.free()
         if self._free < self._least_free:
             msg = f"{self._free} bytes are free, less than the {self._least_free} that must be"
             raise StoreFullError(msg, store="tails")

@@ -1,8 +1,11 @@
 """Who may append to an upload, and what becomes of it: claim, ingest, finish."""
 
+import contextlib
 import logging
 from dataclasses import dataclass, replace
 
+from rindle.errors import RindleError
+from rindle.objectstore.errors import MultipartNotFoundError
 from rindle.uploads.admission import Admission
 from rindle.uploads.body import BodyReader
 from rindle.uploads.cleaning import tidy_if_needed
@@ -16,6 +19,7 @@ from rindle.uploads.errors import (
     StaleUploadError,
     TailMissingError,
     UploadBusyError,
+    UploadGoneError,
     UploadIsFinalError,
 )
 from rindle.uploads.finishing import Finisher
@@ -104,14 +108,27 @@ class Appender:
             return await ingest.run()
         except TailMissingError as error:
             if not self._options.rewind:
-                await self._fail(ingest.row, error)
+                await self._fail(ingest.row, error, f"{error.code}:{error.reason}")
                 raise
             rewound = await self._rewind(ingest.row, error)
             raise OffsetMismatchError(rewound.id, expected=rewound.offset, given=ingest.row.offset) from error
+        except MultipartNotFoundError as error:
+            await self._lose_parts(ingest.row, error)
+            raise
         except LeaseLostError:
             # If the upload was terminated meanwhile, this says so.
             await self._storage.load(ingest.row.id, ingest.row.owner)
             raise
+
+    async def _lose_parts(self, row: Upload, error: MultipartNotFoundError) -> None:
+        """The multipart is gone, and what was acknowledged of it: UploadGoneError. Return if that was nothing."""
+        if not row.part_count:
+            with contextlib.suppress(StaleUploadError):
+                await self._storage.repository.commit(row, replace(row, multipart=None, key=None))
+        # The records may have fallen back behind an object that stands.
+        elif row.key is None or await self._storage.find_object(row, row.key) is None:
+            await self._fail(row, error, error.code)
+            raise UploadGoneError(row.id) from error
 
     async def _rewind(self, upload: Upload, error: TailMissingError) -> Upload:
         """Go back to the last committed part. Only what the tail held has to be sent again, if the client can."""
@@ -123,12 +140,11 @@ class Appender:
         logger.warning("%s; the upload was rewound from %d to %d", error, upload.offset, rewound.offset)
         return rewound
 
-    async def _fail(self, upload: Upload, error: TailMissingError) -> None:
+    async def _fail(self, upload: Upload, error: RindleError, reason: str) -> None:
         """Acknowledged bytes are lost for good: say so to everybody. The reaper removes what is left of the upload."""
-        logger.error("the upload cannot go on: %s", error)
+        logger.error("upload %s cannot go on: %s", upload.id, error)
         try:
-            failing = upload.ending(f"{error.code}:{error.reason}")
-            await self._storage.repository.commit(upload, failing, events=[EventType.FAILED])
+            await self._storage.repository.commit(upload, upload.ending(reason), events=[EventType.FAILED])
         except StaleUploadError:
             logger.info("upload %s was ended by another request meanwhile", upload.id)
 

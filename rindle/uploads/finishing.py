@@ -28,11 +28,10 @@ class Finisher:
         ``parts``, known to a caller that holds the lease already, save claiming it and reading them.
         """
         task = self.start(upload, parts)
-        try:
-            async with asyncio.timeout(None if within is None else within.total_seconds()):
-                return await asyncio.shield(task)
-        except TimeoutError:
-            raise UploadFinalizingError(upload.id) from None
+        done, _ = await asyncio.wait([task], timeout=None if within is None else within.total_seconds())
+        if not done:
+            raise UploadFinalizingError(upload.id)
+        return task.result()
 
     def start(self, upload: Upload, parts: list[Part] | None = None) -> asyncio.Task[Upload]:
         """Begin to finish the upload, or find who is at it here."""

@@ -16,6 +16,7 @@ from rindle.objectstore.disk import OpenFile, publish
 from rindle.uploads.ids import new_token
 
 _ID = re.compile(r"[0-9a-f]{16}")
+_ID_FILE = "node.id"
 
 
 class NodeIdentity:
@@ -28,7 +29,7 @@ class NodeIdentity:
         self._processes = root / "processes"
         try:
             self._processes.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.id = _read_or_make_id(root / "node.id")
+            self.id = _read_or_make_id(root / _ID_FILE)
             self.process = new_token()
             self._lock = _lock_new(self._lock_path(self.process))
             self._remove_dead()
@@ -40,6 +41,13 @@ class NodeIdentity:
     def holder(self) -> str:
         """What a lease says of who holds it."""
         return f"{self.id}/{self.process}"
+
+    def is_in_place(self) -> bool:
+        """Whether the folder is there and still this node's: disks come loose while processes live."""
+        try:
+            return (self.root / _ID_FILE).read_text().strip() == self.id
+        except FileNotFoundError:
+            return False
 
     def is_dead(self, holder: str) -> bool:
         """Whether this holder was a process of this node that lives no more. Of other nodes nothing is known."""

@@ -23,8 +23,8 @@ class EngineOptions:
     ``shutdown_grace``: how long a shutdown waits for running requests to keep what they have, and for tails to be
     spilled. ``terminate_complete``: whether a client may remove an upload that is complete. ``tails_in_store``: keep
     tails in the store before they are acknowledged. ``spill_after``: move tails from the disk to the store that nobody
-    has touched for so long, and all of them at a shutdown; None: never. ``rewind``: when a tail is lost for good, go back
-    to the last committed part instead of giving the upload up. ``usecase``: what the uploads made here are for.
+    has touched for so long, and all of them at a shutdown; None: never. ``rewind``: when a tail is lost for good, go
+    back to the last committed part instead of giving the upload up. ``usecase``: what the uploads made here are for.
     ``publish_to``: where their objects are copied when they are whole; None: they stay under keys of their own.
     ``overwrite``: that copy may replace another object; else an upload whose key is taken gets its id into it.
     """

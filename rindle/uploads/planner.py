@@ -44,11 +44,13 @@ def plan_joining(sizes: Sequence[int], limits: PartLimits, part_size: int) -> li
     """The parts of a concatenation, each as the segments it is made of; one segment can be copied inside the store.
 
     Where the store wants uniform parts, all have ``part_size``. Elsewhere sources are copied whole in large ranges,
-    and only pieces below the store's minimum are joined with what follows them.
+    and only pieces below the store's minimum are joined with what follows them; unless that takes too many parts.
     """
-    if limits.uniform:
-        return [list(part) for part in _uniform_parts(sizes, part_size)]
-    return [list(part) for part in _large_parts(sizes, limits)]
+    if not limits.uniform:
+        parts = [list(part) for part in _large_parts(sizes, limits)]
+        if len(parts) <= limits.max_count:
+            return parts
+    return [list(part) for part in _uniform_parts(sizes, part_size)]
 
 
 def _uniform_parts(sizes: Sequence[int], part_size: int) -> Iterator[list[Segment]]:

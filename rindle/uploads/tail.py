@@ -160,7 +160,7 @@ class Tails:
 
         After a ``clean`` release, and if nobody else holds the file's lock, it is cut to its length and continued in
         place. Otherwise whoever had it last may still write to it: its verified bytes go into a new file.
-        TailMissingError, final, when the bytes are not there.
+        TailMissingError, final, when the bytes are not there; StoreUnavailableError when the folder is not.
         """
         with _translated():
             found = await self._disk.run(self._resume, upload_id, tail, clean)
@@ -223,6 +223,8 @@ class Tails:
         try:
             file = OpenFile(path, os.O_RDWR | os.O_NOFOLLOW)
         except FileNotFoundError:
+            if not self.node.is_in_place():
+                raise  # the whole disk is away, and may come back with all tails on it
             return "missing"
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EISDIR):  # a link or a folder: nothing that we made

@@ -12,6 +12,7 @@ import pytest
 from starlette.types import ASGIApp
 
 import rindle
+from rindle.objectstore.local import LocalStore
 from tests.acceptance.conftest import Serve
 from tests.acceptance.process import ROOT, environment
 from tests.http import TUS, Client, files_below
@@ -62,6 +63,15 @@ async def test_the_readmes_python_client_uploads(serve: Serve) -> None:
     await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], check=True)
     (stored,) = files_below(server.data / "objects" / "uploads")
     assert stored.read_bytes() == b"hello"
+
+
+async def test_the_read_that_would_rather_be_soon_reads(tmp_path: Path) -> None:
+    (code,) = blocks("docs/how-to/s3.md", "python")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    async with LocalStore(tmp_path) as store:
+        await store.put("key", b"bytes")
+    assert await names["read_nearby"](tmp_path.as_uri(), "key") == b"bytes"
 
 
 class TestMounting:

@@ -195,7 +195,14 @@ async def wreak_havoc(site: Site, chance: random.Random, enough: asyncio.Event) 
 @pytest.mark.invariant("I1", "I3", "I4", "I5", "I6", "I7", "I8", "I10", "I11", "I20")
 @pytest.mark.parametrize(
     "site",
-    [("files", "disk"), ("files", "object"), ("localstack", "disk"), ("versitygw", "disk"), ("versitygw", "object")],
+    [
+        ("files", "disk"),
+        ("files", "object"),
+        ("localstack", "disk"),
+        ("versitygw", "disk"),
+        ("versitygw", "object"),
+        ("ceph", "disk"),
+    ],
     ids="-".join,
     indirect=True,
 )

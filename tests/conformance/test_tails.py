@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from rindle.bootstrap import Components
 from rindle.db.models import nodes
+from rindle.objectstore.types import MultipartRef
+from rindle.testing.faults import FaultyStore
 from rindle.uploads.model import UploadState
-from tests.serving import RunningServer
+from tests.serving import RunningServer, StartServer, rebuild
 
 PART = 64 * 1024
 
@@ -56,6 +59,45 @@ async def test_an_upload_whose_tail_is_lost_is_gone_and_says_so(
     await server.parts.reaper.run()
     assert (await server.find(upload)).state is UploadState.FAILED
     assert server.files() == {}
+
+
+@pytest.mark.invariant("I2", "I11")
+@pytest.mark.parametrize("begun", [PART, PART + 5])
+async def test_an_upload_whose_parts_are_lost_is_gone_and_says_so(server: RunningServer, begun: int) -> None:
+    upload = await server.client.create(3 * PART)
+    await server.client.patch(upload, 0, bytes(begun))
+    row = await server.find(upload)
+    assert row.multipart is not None
+    await server.parts.store.abort_multipart(row.multipart)
+    response = await server.client.patch(upload, begun, bytes(3 * PART - begun))
+    assert (response.status, response.code) == (410, "upload_gone")
+    assert (await server.client.head(upload)).status == 410
+    assert await server.events(upload) == ["created", "failed"]
+    await server.parts.reaper.run()
+    assert (await server.find(upload)).state is UploadState.FAILED
+    assert server.files() == {}
+
+
+async def test_a_multipart_that_nothing_rests_on_yet_is_begun_anew(start_server: StartServer) -> None:
+    lost: list[MultipartRef] = []
+
+    def change(parts: Components) -> Components:
+        store = FaultyStore(parts.store)
+
+        async def lose_the_first(operation: str, _key: str) -> None:
+            if operation == "put_part" and not lost:
+                lost.extend([multipart.ref async for multipart in parts.store.list_multiparts()])
+                await parts.store.abort_multipart(lost[0])
+
+        store.before = lose_the_first
+        return rebuild(parts, store=store)
+
+    server = await start_server(change=change, part_size=PART)
+    upload = await server.client.create(2 * PART)
+    assert (await server.client.patch(upload, 0, bytes(2 * PART))).status == 503
+    assert (await server.client.head(upload)).offset == 0
+    assert (await server.client.patch(upload, 0, bytes(2 * PART))).status == 204
+    assert await server.read_object(upload) == bytes(2 * PART)
 
 
 async def test_a_tail_that_is_a_link_is_not_followed(server: RunningServer) -> None:

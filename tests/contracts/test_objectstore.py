@@ -18,6 +18,9 @@ S3_LIKE = PartLimits(
     min_size=5000, max_size=5_000_000, max_count=10_000, max_object_size=5_000_000_000, consecutive=True
 )
 R2_LIKE = PartLimits(min_size=5000, max_size=5_000_000, max_count=10_000, max_object_size=5_000_000_000, uniform=True)
+CEPH_LIKE = PartLimits(
+    min_size=5000, max_size=5_000_000, max_count=10_000, max_object_size=5_000_000_000, exhaustive=True, tags=False
+)
 
 
 class TestMemoryStore(MultipartStoreContract):
@@ -28,7 +31,7 @@ class TestMemoryStore(MultipartStoreContract):
 
 
 class TestMemoryStoreWithTheLimitsOfOthers(MultipartStoreContract):
-    @pytest.fixture(params=[S3_LIKE, R2_LIKE], ids=["s3", "r2"])
+    @pytest.fixture(params=[S3_LIKE, R2_LIKE, CEPH_LIKE], ids=["s3", "r2", "ceph"])
     async def store(self, request: pytest.FixtureRequest) -> AsyncIterator[MultipartStore]:
         async with MemoryStore(request.param) as store:
             yield store
@@ -38,7 +41,7 @@ class TestMemoryStoreThatDeclaresNothing(MultipartStoreContract):
     @pytest.fixture
     async def store(self) -> AsyncIterator[MultipartStore]:
         async with MemoryStore() as store:
-            store.capabilities = Capabilities(part_limits=ANY_PARTS)
+            store.capabilities = Capabilities(consistency="eventual", part_limits=ANY_PARTS)
             yield store
 
 

@@ -56,6 +56,20 @@ class TestVersitygw(MultipartStoreContract):
 
 
 @pytest.mark.long
+class TestCeph(MultipartStoreContract):
+    @pytest.fixture
+    async def store(self, ceph: S3Server) -> AsyncIterator[MultipartStore]:
+        # About multiparts that are gone it says what is worth another attempt.
+        async with await ceph.new_store("a prefix/é", attempts=3) as store:
+            self.options = store.options
+            yield store
+
+    @override
+    def reopen(self, store: MultipartStore) -> MultipartStore:
+        return S3Store(self.options)
+
+
+@pytest.mark.long
 class TestLocalStack(MultipartStoreContract):
     # Not a prefix that a URL encodes: LocalStack then compares what is encoded with what is not.
     @pytest.fixture(params=["", "a/prefix"], ids=["whole bucket", "prefix"])

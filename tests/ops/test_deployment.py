@@ -155,8 +155,14 @@ async def test_s3_takes_the_lifecycle_rule_and_it_is_longer_than_uploads_live(mo
     days = rule["Rules"][0]["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
     assert timedelta(days=days) > Settings.model_fields["expires_in"].default
     bucket = await moto.new_bucket()
-    async with aioboto3.Session().client("s3", endpoint_url=moto.endpoint) as client:
+    sdk = aioboto3.Session().client("s3", endpoint_url=moto.endpoint)
+    async with sdk as client, moto.store(bucket, "a/prefix") as store:
+        assert await store.find_multipart_expiry() is None
         await client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=rule)
+        assert await store.find_multipart_expiry() == timedelta(days=days)
+        rule["Rules"][0]["Filter"]["Prefix"] = "another/"
+        await client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=rule)
+        assert await store.find_multipart_expiry() is None
 
 
 def test_the_policy_is_the_one_of_the_documents() -> None:

@@ -155,7 +155,14 @@ class LocalStore(MultipartStore):
 
     @override
     async def _list_page(
-        self, prefix: str, *, delimiter: bool, start_after: str | None, token: str | None, limit: int
+        self,
+        prefix: str,
+        *,
+        delimiter: bool,
+        start_after: str | None,
+        token: str | None,
+        limit: int,
+        consistent: bool | None,
     ) -> ListPage:
         after = max(start_after or "", token or "")
         query = Query(prefix=prefix, after=after, folded=delimiter, done=token)

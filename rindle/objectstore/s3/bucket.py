@@ -20,14 +20,16 @@ MULTIPART_CHECKSUMS: Mapping[str, str] = {"ChecksumAlgorithm": "CRC64NVME", "Che
 class Bucket:
     """The calls of S3's API on one bucket, by the SDK's names, under the store's prefix.
 
+    ``consistent``: every call sees all that was written before, where the service wants to be asked for that.
     ``checksums``: the service checks bodies against their CRC-64/NVME.
     """
 
-    def __init__(self, options: S3Options) -> None:
+    def __init__(self, options: S3Options, *, consistent: bool) -> None:
         self.options = options
         self.root = f"{options.prefix}/" if options.prefix else ""
-        self.checksums = options.checksums == "crc64nvme" or (options.checksums == "auto" and options.endpoint is None)
-        self._connection = Connection(options)
+        self.service = options.service
+        self.checksums = self.service.checksums == "crc64nvme"
+        self._connection = Connection(options, consistent=consistent)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -84,6 +86,10 @@ class Bucket:
     def copy_source(self, key: str) -> Mapping[str, str]:
         """An object as a copy names what it is a copy of."""
         return {"Bucket": self.options.bucket, "Key": self.root + key}
+
+    def spell_e_tag(self, e_tag: str) -> str:
+        """An e_tag as a condition of a write names it."""
+        return e_tag if self.service.bare_e_tags else f'"{e_tag}"'
 
     def storage_parameters(self) -> dict[str, Any]:
         """How what is written is to be kept; for every call that makes an object, or begins one."""

@@ -1,7 +1,7 @@
 """The SDK's client: made here and nowhere else, and so that bodies are sent without a second copy or hash."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, cast
 
@@ -24,10 +24,14 @@ _DESCRIPTIONS = Loader()
 
 
 class Connection:
-    """One client, and its pool of connections, made when it is first needed. For one event loop."""
+    """One client, and its pool of connections, made when it is first needed. For one event loop.
 
-    def __init__(self, options: S3Options) -> None:
+    ``consistent``: its requests ask to see all that was written before, where the service wants to be asked.
+    """
+
+    def __init__(self, options: S3Options, *, consistent: bool) -> None:
         self._options = options
+        self._consistent = consistent
         self._stack = AsyncExitStack()
         self._making = asyncio.Lock()
         self._client: Client | None = None
@@ -40,7 +44,11 @@ class Connection:
                 msg = "the store is closed"
                 raise StoreUnavailableError(msg, store=STORE)
             if self._client is None:
-                client = await self._stack.enter_async_context(_make_client(self._options))
+                service = self._options.service
+                region = service.region if self._consistent else service.nearby_region
+                client = await self._stack.enter_async_context(_make_client(self._options, region))
+                if self._consistent and service.consistent_headers:
+                    client.meta.events.register("before-call.s3", _add_headers(service.consistent_headers))
                 client.meta.events.register_first("before-send.s3", _offer_body)
                 client.meta.events.register_first("needs-retry.s3", _settle_body)
                 self._client = client
@@ -53,14 +61,21 @@ class Connection:
             await self._stack.aclose()
 
 
-def _make_client(options: S3Options) -> AbstractAsyncContextManager[Client]:
-    inner = AioSession(profile=options.profile)
+def _make_client(options: S3Options, region: str | None) -> AbstractAsyncContextManager[Client]:
+    inner = AioSession(profile=options.aws_profile)
     inner.register_component("data_loader", _DESCRIPTIONS)
-    session = aioboto3.Session(botocore_session=inner, region_name=options.region)
+    session = aioboto3.Session(botocore_session=inner, region_name=region)
     return cast(
         AbstractAsyncContextManager[Client],
         session.client("s3", endpoint_url=options.endpoint, config=_configuration(options)),
     )
+
+
+def _add_headers(headers: Mapping[str, str]) -> Callable[..., None]:
+    def add(params: Mapping[str, dict[str, str]], **_: object) -> None:
+        params["headers"].update(headers)
+
+    return add
 
 
 def _offer_body(request: AWSPreparedRequest, **_: object) -> None:
@@ -89,6 +104,13 @@ def _configuration(options: S3Options) -> AioConfig:
             # for its signature, which the others do not stop.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            s3={"payload_signing_enabled": False, "addressing_style": options.addressing_style},
+            s3={"payload_signing_enabled": False, "addressing_style": _addressing_style(options)},
         ),
     )
+
+
+def _addressing_style(options: S3Options) -> str:
+    if options.service.path_style:
+        return "path"
+    # To the SDK "auto" means the path wherever there is an endpoint.
+    return "auto" if options.endpoint is None else "virtual"

@@ -31,6 +31,7 @@ from rindle.objectstore.s3.options import S3Options
 
 STORE = "s3"
 CONFLICT = "ConditionalRequestConflict"
+INTERNAL = "InternalError"
 
 _CODES: Mapping[str, type[ObjectStoreError]] = {
     "NoSuchKey": NotFoundError,
@@ -52,7 +53,7 @@ _CODES: Mapping[str, type[ObjectStoreError]] = {
     "XAmzContentSHA256Mismatch": IntegrityError,
     "KeyTooLongError": InvalidKeyError,
     "AccessDenied": PermissionDeniedError,
-    "InternalError": StoreUnavailableError,
+    INTERNAL: StoreUnavailableError,
     "ServiceUnavailable": StoreUnavailableError,
     "InvalidAccessKeyId": UnauthenticatedError,
     "SignatureDoesNotMatch": UnauthenticatedError,
@@ -72,11 +73,12 @@ _CODES: Mapping[str, type[ObjectStoreError]] = {
     "NotImplemented": UnsupportedOperationError,
 }
 # An answer to HEAD has no body, so no code; and not every service uses AWS's.
+_NOT_FOUND = 404
 _STATUSES: Mapping[int, type[ObjectStoreError]] = {
     304: NotModifiedError,
     401: UnauthenticatedError,
     403: PermissionDeniedError,
-    404: NotFoundError,
+    _NOT_FOUND: NotFoundError,
     412: PreconditionFailedError,
     416: InvalidRangeError,
     429: ThrottledError,
@@ -118,6 +120,9 @@ def translated(key: str | None = None) -> Iterator[None]:
 def _kind(error: Exception) -> type[ObjectStoreError]:
     if isinstance(error, sdk.ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        # Without a word of S3's, somebody else has answered: that nothing is there is for the service alone to say.
+        if status == _NOT_FOUND and _code(error) in {"", "404"} and error.operation_name != "HeadObject":
+            return StoreUnavailableError
         fallback = StoreUnavailableError if status >= 500 else ObjectStoreError  # noqa: PLR2004 - HTTP's
         return _CODES.get(_code(error), _STATUSES.get(status, fallback))
     return next((kind for kinds, kind in _EXCEPTIONS if isinstance(error, kinds)), ObjectStoreError)
@@ -134,11 +139,11 @@ def _describe(error: Exception) -> str:
     if not isinstance(error, sdk.ClientError):
         return str(error)
     said = error.response.get("Error", {})
-    return f"{error.operation_name}: {said.get('Code', 'an error without a code')}: {said.get('Message', '')}"
+    return f"{error.operation_name}: {said.get('Code') or 'an error without a code'}: {said.get('Message') or ''}"
 
 
 def _code(error: BaseException | None) -> str:
-    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, sdk.ClientError) else ""
+    return str(error.response.get("Error", {}).get("Code") or "") if isinstance(error, sdk.ClientError) else ""
 
 
 def code_of(error: ObjectStoreError) -> str:
@@ -175,7 +180,7 @@ def _mend(error: ObjectStoreError, step: str) -> str:
     if code_of(error).startswith("KMS"):
         return f"the key for encryption cannot be used ({said}); correct ?kms_key_id=, or allow its use"
     if isinstance(cause, sdk.ProfileNotFound):
-        return f"{said}; correct ?profile=, or AWS_PROFILE"
+        return f"{said}; correct ?aws_profile=, or AWS_PROFILE"
     if isinstance(error, UnauthenticatedError):
         return f"the credentials are not there, or not known ({said}); {_CREDENTIALS}"
     if isinstance(error, PermissionDeniedError):

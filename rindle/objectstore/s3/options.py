@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any, Literal, cast, get_args
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -10,52 +11,59 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from rindle.errors import ConfigurationError
 from rindle.objectstore.errors import InvalidKeyError
 from rindle.objectstore.keys import validate_key
-from rindle.objectstore.types import PartLimits
+from rindle.objectstore.s3.profiles import ALL_CONDITIONS, PROFILES, Checksums, Condition, Conditions, Service
 
-Checksums = Literal["auto", "crc64nvme", "none"]
-Condition = Literal["put", "update", "copy", "complete"]
 Encryption = Literal["AES256", "aws:kms", "aws:kms:dsse"]
-
-ALL_CONDITIONS: frozenset[Condition] = frozenset(get_args(Condition))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Options:
-    """A bucket, and what its service can do. Credentials are no option: they come by the SDK's own ways.
+    """A bucket, and what its service is like. Credentials are no option: they come by the SDK's own ways.
 
-    ``endpoint``: the service's URL, where it is not AWS. ``path_style``: the bucket in the path and not in the host's
-    name; by default so wherever there is an endpoint.
+    ``endpoint``: the service's URL, where it is not AWS. ``profile``: which service it is, one of
+    :data:`~rindle.objectstore.s3.profiles.PROFILES`; without it, ``"aws"``, or ``"other"`` where there is an endpoint.
+    ``aws_profile``: which profile of ``~/.aws`` has the credentials.
 
-    ``checksums`` ``"crc64nvme"``: the service checks every body against its CRC-64/NVME; ``"none"``: it would not,
-    so bodies are checked while they are sent, and what happens on the way is left to TLS. ``conditions``: the writes
-    whose conditions the service honours. ``"auto"`` and None: AWS does; another service is tried by
-    :meth:`S3Store.prepare`.
+    ``versions``: the bucket keeps versions, and they are given out. ``consistent``: reads and listings that do not say
+    otherwise see all that was written before, where the service leaves the choice; writes always do. ``attempts``: how
+    often one call is sent at most.
 
-    ``versions``: the bucket keeps versions, and they are given out. ``tags``: objects have them. ``uniform_parts``: all
-    parts but the last must have one size (Cloudflare R2). ``attempts``: how often one call is sent at most.
+    What stands below them is as in :class:`~rindle.objectstore.s3.profiles.Service`; None: as the profile says.
     """
 
     bucket: str
     prefix: str = ""
-    region: str | None = None
     endpoint: str | None = None
-    path_style: bool | None = None
     profile: str | None = None
+    aws_profile: str | None = None
     storage_class: str | None = None
     sse: Encryption | None = None
     kms_key_id: str | None = None
     bucket_key: bool = False
-    checksums: Checksums = "auto"
-    conditions: frozenset[Condition] | None = None
     versions: bool = False
-    tags: bool = True
-    uniform_parts: bool = False
-    min_part_size: int = 5 << 20
-    max_part_size: int = 5 << 30
+    consistent: bool = True
     attempts: int = 4
     connections: int = 64
     connect_timeout: float = 5
     read_timeout: float = 60
+
+    region: str | None = None
+    path_style: bool | None = None
+    checksums: Checksums | None = None
+    conditions: Conditions | None = None
+    bare_e_tags: bool | None = None
+    tags: bool | None = None
+    multipart_tags: bool | None = None
+    list_multiparts: bool | None = None
+    uniform_parts: bool | None = None
+    consecutive_parts: bool | None = None
+    exhaustive_parts: bool | None = None
+    min_part_size: int | None = None
+    max_part_size: int | None = None
+    max_parts: int | None = None
+    max_object_size: int | None = None
+    max_copy_size: int | None = None
+    multiparts_kept_for: timedelta | None = None
 
     def __post_init__(self) -> None:
         problem = _problem(self)
@@ -63,22 +71,18 @@ class S3Options:
             raise ConfigurationError(problem)
 
     @property
-    def part_limits(self) -> PartLimits:
-        """What the service takes in one multipart. AWS wants numbers without gaps where parts have checksums."""
-        return PartLimits(
-            min_size=self.min_part_size,
-            max_size=self.max_part_size,
-            max_count=10_000,
-            max_object_size=5 << 40,
-            uniform=self.uniform_parts,
-            consecutive=True,
-        )
+    def service(self) -> Service:
+        """What the profile says of the service, but for what these options say themselves."""
+        said = {name: value for name in _SAID if (value := getattr(self, name)) is not None}
+        return replace(PROFILES[self.profile_name], **said)
 
     @property
-    def addressing_style(self) -> Literal["path", "auto"]:
-        """In the SDK's words."""
-        by_path = self.endpoint is not None if self.path_style is None else self.path_style
-        return "path" if by_path else "auto"
+    def profile_name(self) -> str:
+        """The profile, named or not."""
+        return self.profile or ("aws" if self.endpoint is None else "other")
+
+
+_SAID = {field.name for field in fields(S3Options)} & {field.name for field in fields(Service)}
 
 
 def _problem(options: S3Options) -> str | None:
@@ -88,13 +92,23 @@ def _problem(options: S3Options) -> str | None:
         return "endpoint must be a URL such as https://s3.example.org, without a path or a password"
     if options.kms_key_id is not None and options.sse not in {"aws:kms", "aws:kms:dsse"}:
         return "kms_key_id needs sse=aws:kms (or aws:kms:dsse)"
-    if not 1 <= options.min_part_size <= options.max_part_size:
-        return "min_part_size must be positive, and not larger than max_part_size"
     try:
         if options.prefix:
             validate_key(options.prefix, store="s3")
     except InvalidKeyError as error:
         return f"the prefix of the keys in the bucket: {error.args[0]}"
+    return _problem_with_service(options)
+
+
+def _problem_with_service(options: S3Options) -> str | None:
+    name = options.profile_name
+    if name not in PROFILES:
+        nearest = get_close_matches(name, PROFILES, n=1, cutoff=0)[0]
+        return f"there is no such profile of a service; did you mean {nearest}? (One of ~/.aws is an aws_profile.)"
+    if name != "aws" and options.endpoint is None:
+        return f"the profile {name} needs the URL of the service: endpoint=https://…"
+    if not 1 <= options.service.min_part_size <= options.service.max_part_size:
+        return "min_part_size must be positive, and not larger than max_part_size"
     return None
 
 
@@ -113,7 +127,7 @@ def parse_url(parts: SplitResult) -> S3Options:
     if "@" in parts.netloc:
         msg = (
             "s3:// takes no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "or name a profile with ?profile="
+            "or name a profile of ~/.aws with ?aws_profile="
         )
         raise ConfigurationError(msg)
     options: dict[str, Any] = {"bucket": parts.netloc, "prefix": unquote(parts.path).strip("/")}
@@ -162,14 +176,14 @@ def _one_of(values: tuple[str, ...]) -> Callable[[str], str]:
     return parse
 
 
-def _conditions(value: str) -> frozenset[Condition] | None:
+def _conditions(value: str) -> Conditions:
     if value == "auto":
-        return None
+        return "auto"
     names = frozenset() if value == "none" else frozenset(value.split(","))
     if not names <= ALL_CONDITIONS:
         msg = f"auto, none, or some of {', '.join(get_args(Condition))}, by commas"
         raise ValueError(msg)
-    return cast(frozenset[Condition], names)
+    return cast(Conditions, names)
 
 
 def _count(value: str) -> int:
@@ -190,24 +204,39 @@ def _seconds(value: str) -> float:
     return seconds
 
 
+def _hours(value: str) -> timedelta:
+    return timedelta(hours=_count(value))
+
+
 _PARAMETERS: Mapping[str, Callable[[str], object]] = {
-    "region": _text,
     "endpoint": _text,
-    "path_style": _yes_or_no,
     "profile": _text,
+    "aws_profile": _text,
     "storage_class": _text,
     "sse": _one_of(get_args(Encryption)),
     "kms_key_id": _text,
     "bucket_key": _yes_or_no,
-    "checksums": _one_of(get_args(Checksums)),
-    "conditions": _conditions,
     "versions": _yes_or_no,
-    "tags": _yes_or_no,
-    "uniform_parts": _yes_or_no,
-    "min_part_size": _count,
-    "max_part_size": _count,
+    "consistent": _yes_or_no,
     "attempts": _count,
     "connections": _count,
     "connect_timeout": _seconds,
     "read_timeout": _seconds,
+    "region": _text,
+    "path_style": _yes_or_no,
+    "checksums": _one_of(get_args(Checksums)),
+    "conditions": _conditions,
+    "bare_e_tags": _yes_or_no,
+    "tags": _yes_or_no,
+    "multipart_tags": _yes_or_no,
+    "list_multiparts": _yes_or_no,
+    "uniform_parts": _yes_or_no,
+    "consecutive_parts": _yes_or_no,
+    "exhaustive_parts": _yes_or_no,
+    "min_part_size": _count,
+    "max_part_size": _count,
+    "max_parts": _count,
+    "max_object_size": _count,
+    "max_copy_size": _count,
+    "multiparts_kept_for": _hours,
 }

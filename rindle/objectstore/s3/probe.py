@@ -14,10 +14,10 @@ from rindle.objectstore.errors import (
 from rindle.objectstore.payload import BytesPayload, crc64nvme
 from rindle.objectstore.s3.bucket import MULTIPART_CHECKSUMS, Answer, Bucket
 from rindle.objectstore.s3.errors import CONFLICT, as_configuration_error, code_of
-from rindle.objectstore.s3.options import Condition
+from rindle.objectstore.s3.profiles import Condition
 from rindle.objectstore.s3.values import spell_checksum
 
-_STRANGER = '"00000000000000000000000000000000"'  # the e_tag of nothing
+_STRANGER = "00000000000000000000000000000000"  # the e_tag of nothing
 _WRONG_CHECKSUM = "AAAAAAAAAAA="
 _BODY = b"a probe of rindle; it may be removed"
 
@@ -65,15 +65,16 @@ async def find_conditions(bucket: Bucket) -> frozenset[Condition]:
     """The writes whose conditions the service honours: an object that is in the way must stop them."""
     key, copy = _new_key(), _new_key()
     kept = bucket.storage_parameters()
+    stranger = bucket.spell_e_tag(_STRANGER)
     found: set[Condition] = set()
     with _explained(bucket, "write objects"):
         try:
-            e_tag = (await bucket.call("put_object", key, Body=_BODY, **kept))["ETag"]
+            e_tag = bucket.spell_e_tag((await bucket.call("put_object", key, Body=_BODY, **kept))["ETag"].strip('"'))
             source = bucket.copy_source(key)
             await bucket.call("copy_object", copy, CopySource=source, **kept)
             if await _refuses(bucket.call("put_object", key, Body=_BODY, IfNoneMatch="*", **kept)):
                 found.add("put")
-            if await _refuses(bucket.call("put_object", key, Body=_BODY, IfMatch=_STRANGER, **kept)) and await _accepts(
+            if await _refuses(bucket.call("put_object", key, Body=_BODY, IfMatch=stranger, **kept)) and await _accepts(
                 bucket.call("put_object", key, Body=_BODY, IfMatch=e_tag, **kept)
             ):
                 found.add("update")

@@ -31,12 +31,14 @@ from rindle.objectstore.keys import validate_key
 from rindle.objectstore.parts import check_assembly
 from rindle.objectstore.payload import BytesPayload, Payload
 from rindle.objectstore.s3.bucket import Answer, Bucket
-from rindle.objectstore.s3.errors import CONFLICT, STORE, code_of, error_of
-from rindle.objectstore.s3.options import ALL_CONDITIONS, Condition, S3Options
+from rindle.objectstore.s3.errors import CONFLICT, INTERNAL, STORE, code_of, error_of
+from rindle.objectstore.s3.options import S3Options
 from rindle.objectstore.s3.probe import check_listing, check_writing, find_checksums, find_conditions
+from rindle.objectstore.s3.profiles import Condition
 from rindle.objectstore.s3.reading import ObjectStream, condition_parameters, no_bytes, range_parameters
 from rindle.objectstore.s3.values import (
     WRITER,
+    abort_rules,
     attribute_parameters,
     attributes_of,
     checksum_of,
@@ -65,8 +67,9 @@ from rindle.objectstore.types import (
 
 _PAGE = 1000  # S3's, of everything that comes in pages
 _COPY_SIZE = 1 << 30  # of what is too large for one copy: short enough to be answered in time
+_NO_RULES = ("NoSuchLifecycleConfiguration", "NotImplemented", "MethodNotAllowed")
 _CONFLICT_PAUSES = (0.1, 0.3, 1.0)
-_ANY = GetOptions()
+_LATEST = GetOptions(consistent=True)
 _OPERATIONS = {"GET": "get_object", "HEAD": "head_object", "PUT": "put_object", "DELETE": "delete_object"}
 
 logger = logging.getLogger(__name__)
@@ -75,20 +78,21 @@ logger = logging.getLogger(__name__)
 class S3Store(MultipartStore):
     """Objects in a bucket of S3, or of a service that speaks its API. Credentials come by the SDK's own ways.
 
-    Until :meth:`prepare` has run, another service than AWS is believed to do only what the options say. Objects whose
-    keys are none here (``folder/``) are not listed. An object is copied in parts if it is larger than a part may be, or
-    where a copy that creates takes no condition.
+    Until :meth:`prepare` has run, the service is believed to do only what its profile and the options say. Objects
+    whose keys are none here (``folder/``) are not listed. An object is copied in parts if it is larger than one call
+    copies, or where a copy that creates takes no condition.
     """
 
     name = STORE
 
     def __init__(self, options: S3Options) -> None:
         self.options = options
-        self._bucket = Bucket(options)
-        conditions = options.conditions
-        if conditions is None:
-            conditions = ALL_CONDITIONS if options.endpoint is None else frozenset()
-        self._declare(conditions)
+        self._service = options.service
+        self._bucket = Bucket(options, consistent=True)
+        by_request = self._service.consistency == "by_request"
+        self._nearby = Bucket(options, consistent=False) if by_request else self._bucket
+        known = self._service.conditions
+        self._declare(frozenset() if known == "auto" else known)
 
     @override
     def __repr__(self) -> str:
@@ -99,6 +103,11 @@ class S3Store(MultipartStore):
         """Whether the service checks every body against its CRC-64/NVME."""
         return self._bucket.checksums
 
+    def _asked(self, consistent: bool | None) -> Bucket:  # noqa: FBT001 - the question
+        """The bucket as a read or a listing wants to see it."""
+        chosen = self.options.consistent if consistent is None else consistent
+        return self._bucket if chosen else self._nearby
+
     def _declare(self, conditions: frozenset[Condition]) -> None:
         self._conditions = conditions
         self.capabilities = Capabilities(
@@ -107,39 +116,53 @@ class S3Store(MultipartStore):
             copy_create="copy" in conditions or {"put", "complete"} <= conditions,
             complete_create="complete" in conditions,
             attributes=True,
-            tags=self.options.tags,
+            tags=self._service.tags,
             versions=self.options.versions,
             signed_urls=True,
             copy_part=True,
-            list_multiparts=True,
-            part_limits=self.options.part_limits,
+            list_multiparts=self._service.list_multiparts,
+            consistency=self._service.consistency,
+            part_limits=self._service.part_limits,
         )
 
     @override
     async def prepare(self) -> None:
-        """See that objects can be listed and written; of another service than AWS, learn what it can do.
+        """See that objects can be listed and written; learn what is not known of the service.
 
-        For that, objects ``.rindle-probe-…`` are written under the prefix and removed. What the options say is not
-        tried.
+        For that, objects ``.rindle-probe-…`` are written under the prefix and removed. What the profile and the options
+        say is not tried.
         """
         await check_listing(self._bucket)
-        other = self.options.endpoint is not None
-        if other and self.options.checksums == "auto":
+        if self._service.checksums == "auto":
             self._bucket.checksums = await find_checksums(self._bucket)
         await check_writing(self._bucket)
-        if other and self.options.conditions is None:
-            conditions = await find_conditions(self._bucket)
-            self._declare(conditions)
-            logger.info(
-                "s3: %s honours conditions of: %s; checks CRC-64/NVME: %s",
-                self.options.endpoint,
-                ", ".join(sorted(conditions)) or "nothing",
-                "yes" if self._bucket.checksums else "no",
-            )
+        if self._service.conditions == "auto":
+            self._declare(await find_conditions(self._bucket))
+        logger.info(
+            "s3: %s, taken for %s, honours conditions of: %s; checks CRC-64/NVME: %s",
+            self.options.endpoint or "AWS",
+            self.options.profile_name,
+            ", ".join(sorted(self._conditions)) or "nothing",
+            "yes" if self._bucket.checksums else "no",
+        )
 
     @override
     async def aclose(self) -> None:
         await self._bucket.aclose()
+        await self._nearby.aclose()
+
+    @override
+    async def find_multipart_expiry(self) -> timedelta | None:
+        """By the rules of the bucket that concern the prefix, or the service's own habit, whichever comes first."""
+        try:
+            answer = await self._bucket.call("get_bucket_lifecycle_configuration")
+        except ObjectStoreError as error:
+            if code_of(error) not in _NO_RULES:
+                raise
+            answer = {}
+        ages = [*abort_rules(answer, self._bucket.root)]
+        kept_for = self.part_limits.kept_for
+        return min(ages if kept_for is None else [*ages, kept_for], default=None)
 
     # Objects
 
@@ -164,8 +187,8 @@ class S3Store(MultipartStore):
 
     async def _put_once(self, key: str, payload: Payload, options: PutOptions, writer: str) -> PutResult:
         parameters = {**attribute_parameters(options.attributes, writer=writer), **self._storage(options.tags)}
-        if isinstance(options.mode, UpdateVersion):
-            parameters["IfMatch"] = f'"{options.mode.e_tag}"'
+        if isinstance(options.mode, UpdateVersion) and options.mode.e_tag is not None:
+            parameters["IfMatch"] = self._bucket.spell_e_tag(options.mode.e_tag)
         else:
             parameters["IfNoneMatch"] = "*"
         try:
@@ -182,7 +205,7 @@ class S3Store(MultipartStore):
     async def _find_written(self, key: str, writer: str) -> PutResult | None:
         """What this writer has written: a call is repeated if its answer is lost, and then meets what it has done."""
         try:
-            found = await self._head_object(key, _ANY)
+            found = await self._head_object(key, _LATEST)
         except NotFoundError:
             return None
         return self._result(found) if found.get("Metadata", {}).get(WRITER) == writer else None
@@ -203,7 +226,7 @@ class S3Store(MultipartStore):
             return self._open(key, answer, options, no_bytes())
         asked = {**range_parameters(options.range), **condition_parameters(options), **_version(options)}
         try:
-            answer = await self._bucket.call("get_object", key, **asked)
+            answer = await self._asked(options.consistent).call("get_object", key, **asked)
         except InvalidRangeError:
             # The service answers this without saying what object it is; and the conditions count first.
             await self._head(key, options)
@@ -234,11 +257,12 @@ class S3Store(MultipartStore):
         return meta
 
     async def _head_object(self, key: str, options: GetOptions) -> Answer:
+        bucket = self._asked(options.consistent)
         try:
-            return await self._bucket.call("head_object", key, **_version(options))
+            return await bucket.call("head_object", key, **_version(options))
         except NotFoundError:
             # A bucket that is gone answers in the same way, and must not pass for an object that is not there.
-            await self._bucket.call("list_objects_v2", Prefix=self._bucket.root, MaxKeys=1)
+            await bucket.call("list_objects_v2", Prefix=self._bucket.root, MaxKeys=1)
             raise
 
     @override
@@ -264,7 +288,14 @@ class S3Store(MultipartStore):
 
     @override
     async def _list_page(
-        self, prefix: str, *, delimiter: bool, start_after: str | None, token: str | None, limit: int
+        self,
+        prefix: str,
+        *,
+        delimiter: bool,
+        start_after: str | None,
+        token: str | None,
+        limit: int,
+        consistent: bool | None,
     ) -> ListPage:
         root = self._bucket.root
         asked = {
@@ -275,7 +306,7 @@ class S3Store(MultipartStore):
             "MaxKeys": min(limit, _PAGE),
         }
         given = {name: value for name, value in asked.items() if value is not None}
-        answer = await self._bucket.call("list_objects_v2", None, **given)
+        answer = await self._asked(consistent).call("list_objects_v2", None, **given)
         found = ((said["Key"].removeprefix(root), said) for said in answer.get("Contents", ()))
         return ListPage(
             objects=tuple(_listed(key, said) for key, said in found if _is_key(key)),
@@ -285,7 +316,7 @@ class S3Store(MultipartStore):
 
     @override
     async def _copy(self, source: str, target: str, *, mode: CopyMode) -> PutResult:
-        found = await self._head_object(source, _ANY)
+        found = await self._head_object(source, _LATEST)
         if source == target:
             if mode == "create":
                 raise _taken(target)
@@ -293,8 +324,9 @@ class S3Store(MultipartStore):
         size = found["ContentLength"]
         conditional = mode == "overwrite" or "copy" in self._conditions
         # Where a copy takes no condition, the completion of a multipart does; but that has no part without bytes.
-        if size > self.part_limits.max_size or (size > 0 and not conditional):
-            part_size = min(_COPY_SIZE, self.part_limits.max_size)
+        if size > self._service.max_copy_size or (size > 0 and not conditional):
+            limits = self.part_limits
+            part_size = min(max(_COPY_SIZE, -(-size // limits.max_count)), limits.max_size)
             return await copy_in_parts(self, source, target, part_size=part_size, mode=mode)
         if not conditional:
             tags = await self._get_tags(source) if self.capabilities.tags else {}
@@ -329,7 +361,7 @@ class S3Store(MultipartStore):
 
     async def _require_unchanged(self, source: str, found: Answer, error: ObjectStoreError) -> None:
         """One condition was of the source, the other of the target: the service does not say which did not hold."""
-        if (await self._head_object(source, _ANY))["ETag"] != found["ETag"]:
+        if (await self._head_object(source, _LATEST))["ETag"] != found["ETag"]:
             msg = "the source was replaced while it was copied"
             raise StoreUnavailableError(msg, store=STORE, key=source) from error
 
@@ -375,7 +407,7 @@ class S3Store(MultipartStore):
     async def _copy_part(
         self, ref: MultipartRef, part_number: int, source: str, byte_range: ByteRange | None
     ) -> PartMeta:
-        found = await self._head_object(source, _ANY)
+        found = await self._head_object(source, _LATEST)
         start, end = resolve_range(byte_range, found["ContentLength"], store=STORE, key=source)
         if end - start > self.part_limits.max_size:
             msg = f"a part holds at most {self.part_limits.max_size} bytes, not {end - start}"
@@ -427,12 +459,19 @@ class S3Store(MultipartStore):
                     MpuObjectSize=sum(part.size for part in parts),
                     **condition,
                 )
-        except (MultipartNotFoundError, PreconditionFailedError) as error:
-            if isinstance(error, PreconditionFailedError) and await self._is_unfinished(ref):
+        except MultipartNotFoundError as error:
+            return await self._find_completed(ref, parts, error)
+        except PreconditionFailedError as error:
+            if await self._is_unfinished(ref):
                 raise _taken(ref.key) from error
             return await self._find_completed(ref, parts, error)
+        except StoreUnavailableError as error:
+            # Some services say no more than this of a multipart that is gone.
+            if code_of(error) != INTERNAL or await self._is_unfinished(ref):
+                raise
+            return await self._find_completed(ref, parts, error)
         # Some services leave the e_tag out.
-        return self._result(answer if answer.get("ETag") else await self._head_object(ref.key, _ANY))
+        return self._result(answer if answer.get("ETag") else await self._head_object(ref.key, _LATEST))
 
     async def _name_parts(self, ref: MultipartRef, parts: Sequence[PartMeta]) -> Sequence[Mapping[str, Any]]:
         """The parts as a completion names them; some services want their checksums too, where there are any."""
@@ -447,7 +486,7 @@ class S3Store(MultipartStore):
         """What was assembled of these parts before, by a call whose answer was lost. Their e_tags say it."""
         expected = _assembled_e_tag(parts)
         with suppress(NotFoundError):
-            found = self._result(await self._head_object(ref.key, _ANY))
+            found = self._result(await self._head_object(ref.key, _LATEST))
             if expected is not None and found.e_tag == expected:
                 return found
         msg = "the multipart is gone, and another object stands under its key, or none"

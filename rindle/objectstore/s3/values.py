@@ -2,8 +2,8 @@
 
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from typing import Any
@@ -76,6 +76,16 @@ def checksum_of(answer: Mapping[str, Any]) -> int | None:
     """The CRC-64/NVME in an answer."""
     spelt = answer.get("ChecksumCRC64NVME")
     return None if spelt is None else int.from_bytes(b64decode(spelt), "big")
+
+
+def abort_rules(answer: Mapping[str, Any], root: str) -> Iterator[timedelta]:
+    """How old multiparts become by the rules of a bucket, under some of the keys that begin with ``root``."""
+    for rule in answer.get("Rules", ()):
+        wanted = rule.get("Filter", rule)
+        prefix = wanted.get("Prefix", wanted.get("And", {}).get("Prefix", ""))
+        days = rule.get("AbortIncompleteMultipartUpload", {}).get("DaysAfterInitiation")
+        if rule["Status"] == "Enabled" and days is not None and (root.startswith(prefix) or prefix.startswith(root)):
+            yield timedelta(days=days)
 
 
 def unquoted(e_tag: str | None) -> str | None:

@@ -390,6 +390,16 @@ class ObjectStoreContract:
         with pytest.raises(InvalidRangeError):
             await store.get("key", GetOptions(range=requested))
 
+    async def test_whoever_asks_to_see_all_that_was_written_sees_it(self, store: ObjectStore) -> None:
+        await store.put("key", b"bytes")
+        asked = GetOptions(consistent=True)
+        if await undeclared(store.capabilities.consistency != "eventual", lambda: store.get("key", asked)):
+            assert await undeclared(declared=False, attempt=lambda: store.list_page(consistent=True))
+            return
+        assert await read(store, "key", asked) == b"bytes"
+        assert (await store.head("key", asked)).size == 5
+        assert [meta.key async for meta in store.list(consistent=True)] == ["key"]
+
     async def test_a_get_of_the_head_alone_gives_no_bytes(self, store: ObjectStore) -> None:
         await store.put("key", b"bytes")
         result = await store.get("key", GetOptions(head=True))

@@ -136,6 +136,37 @@ async def test_a_multipart_that_is_gone_without_its_object_is_not_complete(store
             await store.complete_multipart(ref, parts)
 
 
+async def test_a_service_that_answers_500_about_a_multipart_that_is_gone_is_seen_through(
+    store: S3Store, proxy: S3Proxy
+) -> None:
+    """As Ceph does."""
+    ref, parts = await begin(store)
+    aborted, its_parts = await begin(store)
+    await store.complete_multipart(ref, parts)
+    await store.abort_multipart(aborted)
+    await store.put("key", b"another's")
+    for gone, named in ((ref, parts), (aborted, its_parts)):
+        proxy.fail(COMPLETE, *[(500, "InternalError")] * 4)
+        proxy.fail("GET ?uploadId", (404, "NoSuchKey"))
+        with pytest.raises(MultipartNotFoundError):
+            await store.complete_multipart(gone, named)
+    again, its_parts = await begin(store)
+    done = await store.complete_multipart(again, its_parts)
+    proxy.fail(COMPLETE, *[(500, "InternalError")] * 4)
+    proxy.fail("GET ?uploadId", (404, "NoSuchKey"))
+    assert await store.complete_multipart(again, its_parts) == done
+
+
+async def test_a_completion_that_fails_while_the_multipart_is_there_may_be_tried_again(
+    store: S3Store, proxy: S3Proxy
+) -> None:
+    ref, parts = await begin(store)
+    proxy.fail(COMPLETE, *[(500, "InternalError")] * 4)
+    with pytest.raises(StoreUnavailableError):
+        await store.complete_multipart(ref, parts)
+    await store.complete_multipart(ref, parts)
+
+
 async def test_an_error_in_an_answer_that_began_as_success_is_one(store: S3Store, proxy: S3Proxy) -> None:
     ref, parts = await begin(store)
     slow = Fault(COMPLETE, answer=(200, error_body("InternalError")))
@@ -221,7 +252,7 @@ async def test_a_service_that_does_not_answer_is_given_up(moto: S3Server, proxy:
 
 
 async def test_a_service_that_does_not_take_a_body_is_asked_again(moto: S3Server, proxy: S3Proxy) -> None:
-    async with await moto.new_store(endpoint=proxy.endpoint, read_timeout=0.3) as store:
+    async with await moto.new_store(endpoint=proxy.endpoint, read_timeout=1) as store:
         proxy.faults += [Fault("PUT", hold="body"), Fault("PUT", hold="answer")]
         await store.put("key", BytesPayload(bytes(20 << 20)))
         assert (await store.head("key")).size == 20 << 20
@@ -287,6 +318,7 @@ async def test_a_copy_whose_source_is_replaced_may_be_tried_again(copying: S3Sto
         (404, "NoSuchBucket", StoreUnavailableError),
         (404, "NoSuchUpload", MultipartNotFoundError),
         (404, "NoSuchKey", MultipartNotFoundError),
+        (404, "", StoreUnavailableError),
         (400, "InvalidPart", InvalidPartError),
         (400, "InvalidPartOrder", InvalidPartError),
         (400, "EntityTooSmall", InvalidPartError),
@@ -315,6 +347,7 @@ async def test_errors_are_told_apart(
 ) -> None:
     async with await moto.new_store(endpoint=proxy.endpoint, attempts=1) as store:
         proxy.fail(COMPLETE, (status, code))
+        proxy.faults.append(Fault("GET ?uploadId", answer=(200, b"<ListPartsResult/>")))
         with pytest.raises(ObjectStoreError) as caught:
             await store.complete_multipart(
                 MultipartRef("key", "id"), [PartMeta(part_number=1, size=1, e_tag="0" * 32)], mode="create"
@@ -329,6 +362,18 @@ async def test_a_bucket_that_is_gone_is_not_an_object_that_is_not_there(store: S
         await store.head("key")
     for call in ("HEAD", "GET ?list-type"):
         proxy.fail(call, (404, "NoSuchBucket"))
+    with pytest.raises(StoreUnavailableError):
+        await store.head("key")
+
+
+async def test_a_404_that_is_not_the_service_s_says_nothing_of_the_object(store: S3Store, proxy: S3Proxy) -> None:
+    """Some gateway's, while it is changed."""
+    await store.put("key", BODY)
+    page = Fault("GET", answer=(404, b"<html>there is no such page</html>"))
+    proxy.faults.append(page)
+    with pytest.raises(StoreUnavailableError):
+        await store.get("key")
+    proxy.faults += [Fault("HEAD", answer=(404, b"")), page]
     with pytest.raises(StoreUnavailableError):
         await store.head("key")
 
@@ -390,6 +435,7 @@ async def test_encryption_and_storage_class_go_with_every_write(moto: S3Server, 
         storage_class="STANDARD_IA",
         conditions=frozenset({"put", "copy"}),
         max_part_size=SMALL_PART,
+        max_copy_size=SMALL_PART,
     ) as store:
         await store.put("a", b"a")
         await store.put("b", b"b", CREATE)

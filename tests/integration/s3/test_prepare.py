@@ -14,7 +14,7 @@ from rindle.objectstore.types import PutOptions, UpdateVersion
 from tests.s3 import S3Server
 from tests.s3_proxy import S3Proxy
 
-UNKNOWN: dict[str, Any] = {"checksums": "auto", "conditions": None}
+UNKNOWN: dict[str, Any] = {"checksums": "auto", "conditions": "auto"}
 
 
 async def names(store: S3Store) -> list[str]:
@@ -122,9 +122,9 @@ async def test_there_are_no_credentials(moto: S3Server, monkeypatch: pytest.Monk
 
 
 async def test_there_is_no_such_profile(moto: S3Server) -> None:
-    message = await fail_to_prepare(await moto.new_store(profile="nobody"))
+    message = await fail_to_prepare(await moto.new_store(aws_profile="nobody"))
     assert "(nobody)" in message
-    assert "?profile=" in message
+    assert "?aws_profile=" in message
 
 
 async def test_the_endpoint_is_down(moto: S3Server) -> None:

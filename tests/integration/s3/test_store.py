@@ -1,6 +1,7 @@
 """What only the S3 store has: a prefix, copies in parts, versions, other people's keys."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,8 @@ from rindle.objectstore.types import (
 )
 from tests.s3 import SMALL_PART, S3Server
 from tests.s3_proxy import S3Proxy
+
+SMALL_COPIES: dict[str, Any] = {"max_part_size": SMALL_PART, "max_copy_size": SMALL_PART}
 
 
 async def test_two_prefixes_of_a_bucket_do_not_meet(moto: S3Server) -> None:
@@ -61,7 +64,7 @@ async def test_keys_are_removed_a_thousand_at_a_time(store: S3Store, proxy: S3Pr
 async def test_what_is_too_large_for_one_copy_is_copied_in_parts(moto: S3Server, mode: CopyMode) -> None:
     options = PutOptions(attributes=Attributes(content_type="text/plain", metadata={"a": "b"}), tags={"c": "d"})
     data = bytes(range(250)) * 50
-    async with await moto.new_store("prefix", max_part_size=SMALL_PART) as store:
+    async with await moto.new_store("prefix", **SMALL_COPIES) as store:
         await store.put("source", data, options)
         result = await store.copy("source", "target", mode=mode)
         async with await store.get("target", GetOptions(if_match=result.e_tag)) as found:
@@ -74,7 +77,7 @@ async def test_what_is_too_large_for_one_copy_is_copied_in_parts(moto: S3Server,
 
 
 async def test_a_source_that_is_replaced_while_it_is_copied_is_not_mixed(moto: S3Server, proxy: S3Proxy) -> None:
-    async with await moto.new_store(endpoint=proxy.endpoint, max_part_size=SMALL_PART) as store:
+    async with await moto.new_store(endpoint=proxy.endpoint, **SMALL_COPIES) as store:
         await store.put("source", b"a" * SMALL_PART * 3)
         copied = asyncio.Event()
 

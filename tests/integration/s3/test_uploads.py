@@ -15,7 +15,7 @@ from rindle.testing.faults import FaultyStore
 from tests.acceptance.process import Server, run_rindle, running
 from tests.http import Client, id_of
 from tests.s3 import SMALL_PART, S3Server
-from tests.s3_proxy import Fault, S3Proxy, error_body
+from tests.s3_proxy import Fault, S3Proxy, error_body, methods
 from tests.serving import RunningServer, StartServer, rebuild, serving_host
 
 PART = 64 * 1024
@@ -34,8 +34,8 @@ async def upload_in_patches(client: Client, data: bytes, *cuts: int) -> str:
 
 
 def calls(store: FaultyStore) -> Counter[str]:
-    """But for the reaper's, which asks the service nothing here."""
-    return Counter({name: count for name, count in store.calls.items() if name != "sweep"})
+    """But for the reaper's."""
+    return Counter({name: count for name, count in store.calls.items() if name not in {"sweep", "list_multiparts"}})
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ async def test_an_upload_that_fits_one_part_is_one_call(
     server, store = counted
     location = await upload_in_patches(server.client, DATA[:PART], 100, 20_000)
     assert calls(store) == Counter(put=1)
-    assert Counter(request.method for request in proxy.requests) == Counter(PUT=1)
+    assert methods(proxy) == Counter(PUT=1)
     assert await server.read_object(location) == DATA[:PART]
 
 
@@ -86,7 +86,7 @@ async def test_a_larger_upload_is_a_call_for_each_part_and_two(
     server, store = counted
     location = await upload_in_patches(server.client, DATA, 100, 70_000, 150_000)
     assert calls(store) == Counter(create_multipart=1, put_part=4, complete_multipart=1)
-    assert Counter(request.method for request in proxy.requests) == Counter(POST=2, PUT=4)
+    assert methods(proxy) == Counter(POST=2, PUT=4)
     assert await server.read_object(location) == DATA
 
 
@@ -158,6 +158,49 @@ async def test_the_environment_names_the_store(moto: S3Server, tmp_path: Path, m
     async with moto.store(bucket) as store:
         (found,) = [meta async for meta in store.list()]
         assert await read(store, found.key) == DATA
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({}, None),
+        ({"multiparts_kept_for": "25"}, None),
+        ({"multiparts_kept_for": "24"}, "the service drops what is unfinished for 1 day, 0:00:00"),
+        ({"list_multiparts": "false", "multiparts_kept_for": "48"}, None),
+        ({"list_multiparts": "false"}, "unfinished multiparts cannot be found"),
+        ({"exhaustive_parts": "true"}, "an object is made of all parts or none"),
+    ],
+)
+async def test_what_a_service_makes_worse_is_said_at_start(
+    moto: S3Server,
+    start_server: StartServer,
+    caplog: pytest.LogCaptureFixture,
+    parameters: dict[str, str],
+    said: str | None,
+) -> None:
+    url = moto.url(await moto.new_bucket(), checksums="none", conditions="none", **parameters)
+    await start_server(store=url)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [warning.startswith(f"s3: {said}") for warning in warnings] == ([] if said is None else [True])
+
+
+@pytest.mark.long
+async def test_an_upload_of_deferred_length_that_ends_early_fails_where_all_parts_must_be_named(
+    ceph: S3Server, start_server: StartServer
+) -> None:
+    """It says so; elsewhere the part that nobody names is dropped."""
+    part = 5 << 20
+    server = await start_server(store=ceph.url(await ceph.new_bucket()), deferred_size=100 * part)
+    location = await server.client.create(None)
+    assert (await server.client.patch(location, 0, bytes(part + 10))).offset == part + 10
+    wrong = await server.client.patch(location, part + 10, bytes(2 * part), ("Upload-Checksum", f"sha256 {'A' * 43}="))
+    assert wrong.status == 460
+    ended = await server.client.patch(location, part + 10, bytes(10), ("Upload-Length", str(part + 20)))
+    assert (ended.status, ended.code) == (410, "upload_gone")
+    assert (await server.client.head(location)).status == 410
+    await server.parts.reaper.run()
+    assert [meta async for meta in server.parts.store.list()] == []
+    assert [multipart async for multipart in server.parts.store.list_multiparts()] == []
 
 
 def test_a_store_that_cannot_be_used_is_said_in_one_line_at_start(moto: S3Server, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from rindle.objectstore.errors import StoreTimeoutError
+from rindle.objectstore.errors import StoreTimeoutError, UnsupportedOperationError
 from rindle.objectstore.ext import exists, read
 from rindle.objectstore.memory import MemoryStore
+from rindle.objectstore.types import GetOptions
 from rindle.testing.faults import FaultyStore
 
 
@@ -73,3 +75,12 @@ async def test_calls_are_counted_by_operation() -> None:
         "complete_multipart": 1,
         "delete_many": 1,
     }
+
+
+async def test_what_a_read_asks_for_reaches_the_store_inside() -> None:
+    inner = MemoryStore()
+    store = FaultyStore(inner)
+    inner.capabilities = replace(inner.capabilities, consistency="eventual")
+    for attempt in (store.get("key", GetOptions(consistent=True)), store.list_page(consistent=True)):
+        with pytest.raises(UnsupportedOperationError):
+            await attempt

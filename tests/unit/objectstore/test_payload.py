@@ -1,3 +1,5 @@
+import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from itertools import chain
@@ -58,6 +60,18 @@ async def test_a_file_that_became_shorter_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(b"0123")
     with pytest.raises(OSError, match="ended 6 bytes before"):
         await gather(FilePayload(path, size=10))
+
+
+async def test_a_file_is_closed_whenever_its_reader_goes(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123")
+    for turns in range(20):
+        reading = asyncio.create_task(gather(FilePayload(path, size=4)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait([reading])
+    gc.collect()  # it warns of files that nobody has closed
 
 
 async def test_payloads_are_joined_in_order(tmp_path: Path) -> None:

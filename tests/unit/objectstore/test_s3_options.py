@@ -1,4 +1,6 @@
 import sys
+from dataclasses import fields, replace
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
@@ -6,6 +8,7 @@ import pytest
 from rindle.errors import ConfigurationError
 from rindle.objectstore.s3 import S3Options, S3Store
 from rindle.objectstore.s3.options import parse_url
+from rindle.objectstore.s3.profiles import PROFILES
 from rindle.objectstore.urls import open_store
 
 
@@ -21,9 +24,11 @@ def test_a_bucket_is_enough() -> None:
 def test_every_option_has_its_parameter() -> None:
     url = (
         "s3://bucket/a%20prefix/b/?region=eu-central-1&endpoint=https%3A%2F%2Fs3.example.org:9000&path_style=false"
-        "&profile=backup&storage_class=STANDARD_IA&sse=aws:kms&kms_key_id=alias/rindle&bucket_key=true"
+        "&profile=ceph&aws_profile=backup&storage_class=STANDARD_IA&sse=aws:kms&kms_key_id=alias/rindle&bucket_key=true"
         "&checksums=none&conditions=put,complete&versions=true&tags=false&uniform_parts=true&min_part_size=1000"
-        "&max_part_size=100000&attempts=7&connections=10&connect_timeout=1.5&read_timeout=90"
+        "&max_part_size=100000&attempts=7&connections=10&connect_timeout=1.5&read_timeout=90&bare_e_tags=false"
+        "&multipart_tags=true&list_multiparts=false&consecutive_parts=true&exhaustive_parts=false&max_parts=500"
+        "&max_object_size=2000000&max_copy_size=3000&multiparts_kept_for=48&consistent=false"
     )
     assert parsed(url) == S3Options(
         bucket="bucket",
@@ -31,7 +36,8 @@ def test_every_option_has_its_parameter() -> None:
         region="eu-central-1",
         endpoint="https://s3.example.org:9000",
         path_style=False,
-        profile="backup",
+        profile="ceph",
+        aws_profile="backup",
         storage_class="STANDARD_IA",
         sse="aws:kms",
         kms_key_id="alias/rindle",
@@ -47,9 +53,21 @@ def test_every_option_has_its_parameter() -> None:
         connections=10,
         connect_timeout=1.5,
         read_timeout=90,
+        bare_e_tags=False,
+        multipart_tags=True,
+        list_multiparts=False,
+        consecutive_parts=True,
+        exhaustive_parts=False,
+        max_parts=500,
+        max_object_size=2_000_000,
+        max_copy_size=3000,
+        multiparts_kept_for=timedelta(hours=48),
+        consistent=False,
     )
+    for field in fields(S3Options):
+        assert field.name in {"bucket", "prefix"} or f"{field.name}=" in url
     assert parsed("s3://bucket?conditions=none").conditions == frozenset()
-    assert parsed("s3://bucket?conditions=auto").conditions is None
+    assert parsed("s3://bucket?conditions=auto").conditions == "auto"
 
 
 @pytest.mark.parametrize(
@@ -79,6 +97,10 @@ def test_every_option_has_its_parameter() -> None:
         ("s3://bucket?endpoint=https://s3.example.org:port", "endpoint must be a URL"),
         ("s3://bucket/a//b", "the prefix of the keys"),
         ("s3://bucket/../b", "the prefix of the keys"),
+        ("s3://bucket?profile=cef&endpoint=http://a", "did you mean ceph?"),
+        ("s3://bucket?profile=R2&endpoint=http://a", "did you mean r2?"),
+        ("s3://bucket?profile=default", "an aws_profile"),
+        ("s3://bucket?profile=r2", "the profile r2 needs the URL of the service: endpoint="),
         ("s3://bucket#x", "nothing after '#'"),
     ],
 )
@@ -111,17 +133,43 @@ async def test_a_url_opens_a_store_without_asking_anybody() -> None:
         assert store.part_limits.min_size == 5 << 20
 
 
+def test_what_a_service_is_like_is_what_its_profile_says_but_for_what_is_said_otherwise() -> None:
+    endpoint = "https://s3.example.org"
+    assert S3Options(bucket="b").service == PROFILES["aws"]
+    assert S3Options(bucket="b", endpoint=endpoint).service == PROFILES["other"]
+    for name, service in PROFILES.items():
+        assert S3Options(bucket="b", endpoint=endpoint, profile=name).service == service
+    r2 = S3Options(
+        bucket="b", endpoint=endpoint, profile="r2", uniform_parts=False, max_parts=7, conditions=frozenset()
+    )
+    said = replace(PROFILES["r2"], uniform_parts=False, max_parts=7, conditions=frozenset())
+    assert r2.service == said
+    assert not r2.service.part_limits.uniform
+    assert r2.service.part_limits.max_count == 7
+
+
 @pytest.mark.parametrize(
-    ("options", "style"),
+    ("parameters", "expected"),
     [
-        (S3Options(bucket="b"), "auto"),
-        (S3Options(bucket="b", endpoint="https://s3.example.org"), "path"),
-        (S3Options(bucket="b", endpoint="https://s3.example.org", path_style=False), "auto"),
-        (S3Options(bucket="b", path_style=True), "path"),
+        ("", "https://bucket.s3.amazonaws.com/key"),
+        ("?path_style=true", "https://s3.amazonaws.com/bucket/key"),
+        ("?endpoint=https://s3.example.org", "https://s3.example.org/bucket/key"),
+        ("?endpoint=https://s3.example.org&profile=aws", "https://bucket.s3.example.org/key"),
+        ("?endpoint=https://s3.example.org&path_style=false", "https://bucket.s3.example.org/key"),
     ],
 )
-def test_the_bucket_is_in_the_path_where_there_is_an_endpoint(options: S3Options, style: str) -> None:
-    assert options.addressing_style == style
+async def test_the_bucket_is_in_the_path_unless_it_is_aws(
+    parameters: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    async with open_store(f"s3://bucket{parameters}") as store:
+        assert (await store.sign_url("GET", "key", timedelta(minutes=1))).startswith(f"{expected}?")
+
+
+async def test_a_request_is_signed_for_the_region_of_the_profile_or_the_one_that_is_said() -> None:
+    for parameters, region in (("", "auto"), ("&region=weur", "weur")):
+        async with open_store(f"s3://bucket?endpoint=https://s3.example.org&profile=r2{parameters}") as store:
+            assert f"%2F{region}%2Fs3" in await store.sign_url("GET", "key", timedelta(minutes=1))
 
 
 def test_without_the_sdk_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

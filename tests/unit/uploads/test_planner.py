@@ -72,3 +72,12 @@ def test_large_sources_are_copied_in_large_ranges_and_only_small_pieces_are_mixe
         [Segment(1, 0, 3), Segment(2, 0, 5 * MIB - 3)],
         [Segment(2, 5 * MIB - 3, 20 * MIB)],
     ]
+
+
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=40), st.integers(1, 10))
+def test_a_joining_takes_no_more_parts_than_the_store(sizes: list[int], max_count: int) -> None:
+    limits = PartLimits(min_size=5, max_size=10_000, max_count=max_count, max_object_size=2**63 - 1)
+    part_size = max(5, -(-sum(sizes) // max_count))
+    plan = plan_joining(sizes, limits, part_size)
+    assert len(plan) <= max_count
+    assert flatten(plan) == [(source, byte) for source, size in enumerate(sizes) for byte in range(size)]
