@@ -84,7 +84,6 @@ class _Hearing:
 
     async def _hear(self) -> None:
         """Hear on one connection until it is lost."""
-        await self._apart.ping()  # opens the connection, and is not cut off in the middle of that
         async with self._apart.engine.connect() as connection:
             try:
                 driver = (await connection.get_raw_connection()).driver_connection

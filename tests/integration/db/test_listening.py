@@ -116,20 +116,24 @@ async def test_who_does_not_hear_himself_does_not_count_as_listening(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is sent elsewhere does not come, though LISTEN was answered: so it is behind a pooler for transactions."""
-    monkeypatch.setattr("rindle.db.listening._ECHO_WITHIN_S", 0.05)
+    """LISTEN is answered, and what others say may come, but nothing of one's own: so it is behind some poolers."""
+    monkeypatch.setattr("rindle.db.listening._ECHO_EVERY_S", 0.001)
+    monkeypatch.setattr("rindle.db.listening._ECHO_WITHIN_S", 0.5)
     with postgres_server.database(migrated=False) as name:
         elsewhere = database.url.set(database=name).render_as_string()
+        another = Database(elsewhere)
         heard = Heard()
-        with attempts() as tried:
-            task = asyncio.create_task(repository_on(database, elsewhere).listen(heard))
-            for _ in range(2):
-                await tried.get()
-        assert logged(caplog) == ["WARNING"]
-        assert "set database_listen" in caplog.text
-        assert not heard.live
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with listening(repository_on(another, elsewhere)):
+            with attempts() as tried:
+                task = asyncio.create_task(repository_on(database, elsewhere).listen(heard))
+                for _ in range(2):
+                    await tried.get()
+            assert logged(caplog) == ["WARNING"]
+            assert "set database_listen" in caplog.text
+            assert not heard.live
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await another.aclose()
 
 
 async def test_a_connection_that_fell_silent_is_found_out(
@@ -201,6 +205,7 @@ async def test_cancelled_anywhere_it_leaves_no_connection(
         await asyncio.gather(task, return_exceptions=True)
         assert task.cancelled()
         turns += 97
+    assert asyncio.all_tasks() == {asyncio.current_task()}
     gc.collect()  # what was not closed says so, and a warning is an error
     while find_processes(postgres_server, any_postgres_url, LISTENER):  # noqa: ASYNC110 - the server needs a moment
         await asyncio.sleep(0.001)
