@@ -17,6 +17,7 @@ from rindle.reaper.report import Chore, Report, Tally
 from rindle.reaper.strays import find_strays
 from rindle.uploads.engine import UploadEngine
 from rindle.uploads.errors import LeaseLostError, RepositoryError, UploadFinalizingError
+from rindle.uploads.keys import upload_of
 from rindle.uploads.ports import Due, DueUpload, UploadRepository
 from rindle.uploads.tail import Tails
 
@@ -164,7 +165,7 @@ class Reaper:
         except RindleError as error:
             tally.failed += 1
             by = min(self._options.retry_after * 2 ** min(taken.failures, 20), self._options.retry_most)
-            logger.warning("upload %s (%s) is put off for %s: %s", upload.id, due, by, error)
+            logger.warning("upload %s (%s) is put off for %s: %s", upload.id, due, by, error.log_message)
             await self._repository.put_off(upload.id, by=by, reason=f"{error.code}: {error}")
 
     # Multiparts
@@ -178,7 +179,8 @@ class Reaper:
             tally.done += 1
         except RindleError as error:
             tally.failed += 1
-            logger.warning("the multipart %s is left for the next run: %s", multipart.ref.key, error)
+            owner = upload_of(self._engine.options.key_root, multipart.ref.key)
+            logger.warning("a multipart of upload %s is left for the next run: %s", owner, error.log_message)
 
     # Records
 
@@ -243,7 +245,7 @@ async def _repeat(work: Callable[[], Awaitable[object]], interval: timedelta) ->
         try:
             await work()
         except RindleError as error:
-            logger.warning("a run of the reaper failed: %s", error)
+            logger.warning("a run of the reaper failed: %s", error.log_message)
         except Exception:
             logger.exception("a run of the reaper failed in a way that nobody foresaw")
         # Spread, so that many nodes started together do not work in step.

@@ -238,7 +238,8 @@ class UploadEngine:
                 async with asyncio.timeout_at(deadline):
                     await spill_idle(self._storage, timedelta(0))
             except (TimeoutError, RindleError) as error:
-                logger.warning("not all tails were spilled at shutdown, the rest waits on this node's disk: %r", error)
+                reason = error.log_message if isinstance(error, RindleError) else "there was no time"
+                logger.warning("not all tails were spilled at shutdown, the rest waits on this node's disk: %s", reason)
 
     def _new_upload(self, command: CreateUpload | ConcatenateUploads, length: int | None) -> NewUpload:
         sources = command.sources if isinstance(command, ConcatenateUploads) else ()

@@ -34,7 +34,7 @@ async def spill_idle(storage: Storage, idle_for: timedelta, *, limit: int | None
                     return False
                 return await spill(storage, upload)
             except RindleError as error:
-                logger.warning("the tail of upload %s was not spilled: %s", upload_id, error)
+                logger.warning("the tail of upload %s was not spilled: %s", upload_id, error.log_message)
                 return False
 
     idle = (await storage.tails.find_idle(idle_for))[:limit]

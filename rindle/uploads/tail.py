@@ -318,7 +318,7 @@ def _unlink(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         # What it held is committed elsewhere, or was never acknowledged; the sweep tries again.
-        logger.warning("the file %s could not be removed: %s", path, error)
+        logger.warning("a tail could not be removed: %s", error.strerror)
 
 
 @contextlib.contextmanager
@@ -329,5 +329,5 @@ def _translated() -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             msg = "no room for tails"
             raise StoreFullError(msg, store="tails") from error
-        msg = f"the folder for tails failed: {error}"
+        msg = f"the folder for tails failed: {error.strerror}"
         raise StoreUnavailableError(msg, store="tails") from error
