@@ -48,7 +48,7 @@ def reap(*, yes: bool, as_json: bool, only: Collection[str], lasts: timedelta | 
     """
     rate = flags.pop("rate")
     settings = settings_from(flags)
-    set_up_logging(settings.log_level)
+    set_up_logging(settings)
     chores = [Chore(name) for name in only] or [*Chore]
     report = asyncio.run(_reap(settings, chores, yes=yes, lasts=lasts, rate=rate))
     if as_json:

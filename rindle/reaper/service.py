@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+from rindle.clock import utc_now
 from rindle.errors import RindleError
 from rindle.objectstore.base import MultipartStore
 from rindle.objectstore.types import MultipartMeta
+from rindle.observability.observer import NOBODY, Observer
 from rindle.reaper.pace import Pace
 from rindle.reaper.report import Chore, Report, Tally
 from rindle.reaper.strays import find_strays
@@ -73,12 +75,14 @@ class Reaper:
         repository: UploadRepository,
         tails: Tails,
         options: ReaperOptions,
+        observer: Observer = NOBODY,
     ) -> None:
         self._engine = engine
         self._store = store
         self._repository = repository
         self._tails = tails
         self._options = options
+        self._observer = observer
 
     async def run(
         self,
@@ -99,11 +103,22 @@ class Reaper:
         report = Report() if report is None else report
         for chore in Chore:
             if chore in chores:
-                await self._do(chore, report[chore], pace)
+                try:
+                    await self._do(chore, report[chore], pace)
+                finally:
+                    self._tell(chore, report[chore])
         report.cut_short = pace.over
         if not report.cut_short and set(OFTEN) <= set(chores):
             await self._repository.note_reaped()
+            self._observer.reaper_succeeded(utc_now())
+        if not report.cut_short and Chore.MULTIPARTS in chores:
+            self._observer.stray_multiparts(report[Chore.MULTIPARTS].failed)
         return report
+
+    def _tell(self, chore: Chore, tally: Tally) -> None:
+        self._observer.reaped(chore.value, "done", tally.done)
+        self._observer.reaped(chore.value, "failed", tally.failed)
+        self._observer.reaped(chore.value, "skipped", tally.skipped)
 
     async def survey(self, chores: Collection[Chore] = ALL) -> Report:
         """What :meth:`run` would do, but for spills and files of the store's own; nothing is changed."""

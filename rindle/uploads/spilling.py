@@ -74,5 +74,6 @@ async def spill(storage: Storage, upload: Upload) -> bool:
     except BaseException:
         file.close()  # a commit without an answer may have been done: the sweep sees what the row names
         raise
+    storage.observer.tail_spilled()
     await file.remove()
     return True

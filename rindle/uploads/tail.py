@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -171,6 +172,11 @@ class Tails:
         """Remove a tail that no row names any more; harmless when it is gone."""
         await self._disk.run(_unlink, tail_path(self.node.root, name))
 
+    async def measure(self) -> tuple[int, int]:
+        """Bytes of all tails here, and bytes that are free on their disk."""
+        with _translated():
+            return await self._disk.run(_measure, self._folder)
+
     async def find_idle(self, idle_for: timedelta) -> list[tuple[str, str]]:
         """Upload ids and names of the tails that were last written to so long ago."""
         with _translated():
@@ -286,6 +292,14 @@ def _describe_all(folder: Path) -> list[TailInfo]:
                 )
             )
     return described
+
+
+def _measure(folder: Path) -> tuple[int, int]:
+    size = 0
+    for name in _list_names(folder):
+        with contextlib.suppress(FileNotFoundError):
+            size += (folder / name).lstat().st_size
+    return size, shutil.disk_usage(folder).free
 
 
 def _list_idle(folder: Path, before: float) -> list[tuple[str, str]]:
