@@ -53,6 +53,7 @@ class Components:
     tails: Tails
     engine: UploadEngine
     reaper: Reaper
+    observer: Observer
 
     @property
     def checks(self) -> Mapping[str, Check]:
@@ -144,6 +145,7 @@ async def open_components(
             tails=tails,
             engine=engine,
             reaper=reaper,
+            observer=observer,
         )
 
 
