@@ -73,6 +73,10 @@ class Tap:
         """Wait until the app has taken so many bytes, of all bodies together, and asks for more."""
         await self._until(lambda: self.taken >= size)
 
+    async def ended_all(self, count: int) -> None:
+        """Wait until the app is through with so many requests."""
+        await self._until(lambda: self.ended >= count)
+
     @asynccontextmanager
     async def next_end(self) -> AsyncIterator[None]:
         """Wait, when the block is left, until one more request has ended since it was entered."""
