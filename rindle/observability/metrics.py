@@ -124,7 +124,9 @@ class Metrics(Observer):
     # Requests
 
     def _make_request_metrics(self) -> None:
-        self._requests = self._counter("http_requests", "Requests that were answered.", "method", "code")
+        self._requests = self._counter(
+            "http_requests", "Requests for uploads, by how they were answered.", "method", "code"
+        )
         self._errors = self._counter("errors", "Requests that were answered with an error of rindle's.", "code")
         self._codes = frozenset(_codes_below(RindleError))
         for code in sorted(self._codes):  # an increase is only seen of what has been there before
@@ -281,7 +283,9 @@ class Metrics(Observer):
         )
         self._reaped = self._counter("reaper_items", "What runs of the reaper came across.", "kind", "outcome")
         self._orphans = self._gauge(
-            "orphaned_multipart_uploads", "Unfinished multiparts in the store of no upload.", mode="mostrecent"
+            "orphaned_multipart_uploads",
+            "Unfinished multiparts in the store of no upload, when somebody last looked; NaN before.",
+            mode="mostrecent",
         )
         if not self._shared:
             self._orphans.set(math.nan)  # nobody has looked yet
