@@ -173,8 +173,11 @@ def serve_components(
 
 def make_metrics(settings: Settings) -> "Metrics | None":
     """What counts, if the settings want it. ConfigurationError if what that needs is not installed."""
-    if not settings.metrics:
-        return None
+    return load_metrics(settings) if settings.metrics else None
+
+
+def load_metrics(settings: Settings) -> "Metrics":
+    """What counts, whether the settings want it or not."""
     try:
         from rindle.observability.metrics import Metrics  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:

@@ -284,7 +284,7 @@ class Metrics(Observer):
         self._reaped = self._counter("reaper_items", "What runs of the reaper came across.", "kind", "outcome")
         self._orphans = self._gauge(
             "orphaned_multipart_uploads",
-            "Unfinished multiparts in the store of no upload, when somebody last looked; NaN before.",
+            "Multiparts of no upload that the last sweep had to leave in the store; NaN before the first.",
             mode="mostrecent",
         )
         if not self._shared:

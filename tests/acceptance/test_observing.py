@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import math
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -98,6 +100,44 @@ def test_a_port_for_metrics_that_is_in_use(tmp_path: Path) -> None:
     assert refused.returncode == 3
     assert refused.stderr.count("\n") == 1
     assert f"127.0.0.1 port {port}: it is in use; choose another with --metrics-port" in refused.stderr
+
+
+class TestReap:
+    """A process that nobody can scrape."""
+
+    def reap(self, data: Path, file: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+        return run_rindle("reap", "--data", data, "--metrics-file", file, *flags)
+
+    def test_says_when_a_run_last_came_to_its_end(self, tmp_path: Path) -> None:
+        file = tmp_path / "rindle.prom"
+        before = time.time()
+        assert self.reap(tmp_path / "data", file, "--yes").returncode == 0
+        last, strays = read(file)
+        assert before - 1 <= last <= time.time() + 1
+        assert strays == 0
+        assert self.reap(tmp_path / "data", file, "--yes", "--only", "files").returncode == 0
+        again, strays = read(file)  # of a run that was none over everything, the end does not count
+        assert again == last
+        assert math.isnan(strays)
+
+    def test_does_nothing_if_it_cannot_say_so(self, tmp_path: Path) -> None:
+        refused = self.reap(tmp_path / "data", tmp_path / "nowhere" / "rindle.prom", "--yes", "--json")
+        assert (refused.returncode, refused.stdout) == (3, "")
+        assert "nowhere/rindle.prom cannot be written: No such file or directory" in refused.stderr
+
+    def test_says_nothing_of_what_it_only_counted(self, tmp_path: Path) -> None:
+        refused = self.reap(tmp_path / "data", tmp_path / "rindle.prom")
+        assert refused.returncode == 2
+        assert "--metrics-file goes with --yes" in refused.stderr
+        assert list(tmp_path.iterdir()) == []
+
+
+def read(file: Path) -> tuple[float, float]:
+    """When a run last ended, and how many multiparts it left."""
+    values = dict(line.split(" ") for line in file.read_text().splitlines() if not line.startswith("#"))
+    assert set(values) == {"rindle_reaper_last_success_timestamp_seconds", "rindle_orphaned_multipart_uploads"}
+    last, strays = values["rindle_reaper_last_success_timestamp_seconds"], values["rindle_orphaned_multipart_uploads"]
+    return float(last), float(strays)
 
 
 def test_without_metrics_and_spans_what_they_need_is_not_loaded() -> None:

@@ -23,6 +23,7 @@ from rindle.bootstrap import Components, create_app
 from rindle.objectstore.errors import ObjectStoreError, PermissionDeniedError, StoreUnavailableError
 from rindle.observability import logs
 from rindle.protocols.errors import NotAuthenticatedError
+from rindle.reaper.report import Chore
 from rindle.settings import Settings
 from rindle.testing.faults import FaultyStore
 from rindle.uploads.errors import StaleUploadError
@@ -115,7 +116,7 @@ async def small_ones(client: Client, server: RunningServer) -> int:
     assert (await client.delete(await client.create(5))).status == 204
     overdue = await client.create(5, body=b"he")
     await expire(server, overdue)
-    assert (await server.parts.reaper.run_once()).expired == 1
+    assert (await server.parts.reaper.run())[Chore.EXPIRED].done == 1
     assert (await client.head(overdue)).status == 410
     return 5 + 2
 
@@ -193,7 +194,7 @@ class TestCounts:
         assert counts(samples, "rindle_part_upload_seconds_count") == {"{outcome=done,store=file}": 6}
         assert counts(samples, "rindle_active_patches") == {}
         assert counts(samples, "rindle_fence_rejections_total") == {}
-        assert counts(samples, "rindle_reaper_items_total") == {"{kind=overdue,outcome=done}": 1}
+        assert counts(samples, "rindle_reaper_items_total") == {"{kind=expired,outcome=done}": 1}
         assert samples["rindle_reaper_last_success_timestamp_seconds"] > 1.7e9
         (built,) = counts(samples, "rindle_build_info")
         assert built == "{version=0.1.0}"
@@ -418,7 +419,7 @@ class TestLog:
         await server.client.create(5)
         async with database_away(server):
             with pytest.raises(Exception, match="database"):
-                await server.parts.reaper.run_once()
+                await server.parts.reaper.run()
             logging.getLogger("rindle.reaper").warning("a round failed")
         (line,) = [line for line in log.lines if line["message"] == "a round failed"]
         assert "request_id" not in line
@@ -524,7 +525,7 @@ async def test_nothing_tells_a_key_a_token_or_a_path(start_server: StartServer, 
     tail = tmp_path / "planted-tails" / "tus" / row.tail.name
     tail.write_bytes(b"")
     assert (await ask("PATCH", begun, ("Upload-Offset", str(PART + 5)), body=b"planted")).status == 410
-    await server.parts.reaper.run_once()
+    await server.parts.reaper.run()
 
     codes = {line.get("code") for line in log.lines}
     assert codes >= {"not_authenticated", "store_permission_denied", "store_error", "tus_tail_missing"}

@@ -140,8 +140,8 @@ class TestFile:
         path = tmp_path / "rindle.prom"
         path.write_text("old")
         metrics.reaper_succeeded(datetime.fromtimestamp(1.7e9, UTC))
-        metrics.orphaned_multiparts(3)
-        metrics.reaped("overdue", "done", 5)
+        metrics.stray_multiparts(3)
+        metrics.reaped("expired", "done", 5)
         metrics.write_file(path)
         samples = {line for line in path.read_text().splitlines() if not line.startswith("#")}
         assert samples == {
