@@ -14,6 +14,7 @@ import click
 from rindle.cli.main import cli
 from rindle.cli.options import describe_default
 from rindle.objectstore.s3.profiles import PROFILES, Service
+from rindle.observability.metrics import Metrics
 from rindle.protocols.errors import ProtocolError
 from rindle.protocols.tus.status import STATUS
 from rindle.settings import PREFIX, Settings
@@ -121,11 +122,21 @@ def _marked_numbers(tree: ast.AST) -> Iterator[str]:
             yield from (argument.value for argument in node.args if isinstance(argument, ast.Constant))
 
 
+def metrics_table() -> str:
+    """One row for each metric."""
+    rows = ["| Metric | Kind | Labels | |", "|---|---|---|---|"]
+    for metric in Metrics(store="s3").descriptions:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        rows.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.text} |")
+    return "\n".join(rows)
+
+
 TABLES = {
     "settings": (ROOT / "docs/reference/settings.md", settings_table),
     "errors": (ROOT / "docs/reference/http.md", errors_table),
     "commands": (ROOT / "docs/reference/commands.md", commands_table),
     "profiles": (ROOT / "docs/how-to/s3.md", profiles_table),
+    "metrics": (ROOT / "docs/how-to/observe.md", metrics_table),
     "guarantees": (ROOT / "docs/explanation/guarantees.md", guarantees_table),
 }
 

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from rindle.bootstrap import create_app
     from rindle.errors import ConfigurationError, RindleError
     from rindle.objectstore.urls import open_store
+    from rindle.observability.metrics import Metrics
     from rindle.protocols.errors import NotAuthenticatedError, NotPermittedError
     from rindle.settings import Settings
 
 __all__ = [
     "ConfigurationError",
+    "Metrics",
     "NotAuthenticatedError",
     "NotPermittedError",
     "RindleError",
@@ -34,6 +36,7 @@ __all__ = [
 # Loaded when they are asked for: `rindle --help`, and whoever wants the store alone, need no database and no server.
 _HOMES = {
     "ConfigurationError": "rindle.errors",
+    "Metrics": "rindle.observability.metrics",
     "NotAuthenticatedError": "rindle.protocols.errors",
     "NotPermittedError": "rindle.protocols.errors",
     "RindleError": "rindle.errors",

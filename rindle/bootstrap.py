@@ -1,6 +1,7 @@
 """The composition root: settings in, wired parts out. Shared by the app, the reaper and the commands."""
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from rindle.asgi.app import RunningService, UploadApp
 from rindle.asgi.cors import CorsOptions
@@ -20,11 +22,12 @@ from rindle.db.engine import Database, DatabaseOptions
 from rindle.db.listening import Listener
 from rindle.db.repository import SqlUploadRepository
 from rindle.db.schema import create_schema, require_schema, schema_state
-from rindle.errors import ConfigurationError
+from rindle.errors import ConfigurationError, RindleError
 from rindle.objectstore.base import MultipartStore
 from rindle.objectstore.disk import DiskExecutor
 from rindle.objectstore.types import Capabilities
 from rindle.objectstore.urls import open_store
+from rindle.observability.observer import NOBODY, Observer
 from rindle.reaper.service import Reaper, ReaperOptions
 from rindle.settings import Settings, load_settings
 from rindle.uploads.body import BodyPace
@@ -35,6 +38,10 @@ from rindle.uploads.options import EngineOptions
 from rindle.uploads.tail import Tails
 
 logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from rindle.observability.metrics import Metrics
+
+_MEASURE_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +56,7 @@ class Components:
     tails: Tails
     engine: UploadEngine
     reaper: Reaper
+    observer: Observer
 
     @property
     def checks(self) -> Mapping[str, Check]:
@@ -82,13 +90,15 @@ async def open_records(settings: Settings) -> AsyncIterator[UploadAdmin]:
 
 
 @asynccontextmanager
-async def open_components(settings: Settings, *, serving: bool = True) -> AsyncIterator[Components]:
+async def open_components(
+    settings: Settings, *, serving: bool = True, observer: Observer = NOBODY
+) -> AsyncIterator[Components]:
     """Open whatever the settings name, and close it in the end, letting running uploads keep what they have.
 
     Without ``serving``, this process takes no uploads, and makes no folder for their tails where there is none.
 
     An SQLite database is made and upgraded on the way; PostgreSQL, which others use too, only by command.
-    ConfigurationError, in one line, for what cannot be used.
+    ConfigurationError, in one line, for what cannot be used. ``observer`` is told what goes on.
     """
     async with AsyncExitStack() as stack:
         if settings.store is None or settings.database is None or (serving and settings.tails is None):
@@ -111,9 +121,15 @@ async def open_components(settings: Settings, *, serving: bool = True) -> AsyncI
         stack.push_async_callback(disk.aclose)
         tails = Tails(node, disk)
         repository = SqlUploadRepository(
-            database, lease_ttl=settings.lease_ttl, expires_in=settings.expires_in, listener=listener
+            database,
+            lease_ttl=settings.lease_ttl,
+            expires_in=settings.expires_in,
+            listener=listener,
+            observer=observer,
         )
-        engine = UploadEngine(store=store, repository=repository, tails=tails, options=_engine_options(settings))
+        engine = UploadEngine(
+            store=store, repository=repository, tails=tails, options=_engine_options(settings), observer=observer
+        )
         stack.push_async_callback(engine.aclose, spill=serving)
         reaper = Reaper(
             engine=engine,
@@ -123,6 +139,7 @@ async def open_components(settings: Settings, *, serving: bool = True) -> AsyncI
             options=ReaperOptions(
                 interval=settings.reap_interval, grace=settings.stray_after, retention=settings.purge_after
             ),
+            observer=observer,
         )
         yield Components(
             settings=settings,
@@ -133,35 +150,87 @@ async def open_components(settings: Settings, *, serving: bool = True) -> AsyncI
             tails=tails,
             engine=engine,
             reaper=reaper,
+            observer=observer,
         )
 
 
-def create_app(settings: Settings | None = None, *, authorize: Authorize | None = None) -> UploadApp:
+def create_app(
+    settings: Settings | None = None, *, authorize: Authorize | None = None, metrics: "Metrics | None" = None
+) -> UploadApp:
     """The ASGI app for these settings; without any, for those of the environment and of the file that it names.
 
     Nothing is opened before the app starts.
 
     ``authorize`` says who asks, before a byte of any body is read; without it everybody who knows an upload's URL may
-    use it.
+    use it. ``metrics`` counts, in the host's registry, whatever the settings say; without it the settings decide.
     """
     chosen = load_settings({}) if settings is None else settings
-    return _make_app(chosen, lambda: open_components(chosen), authorize)
+    counting = metrics or make_metrics(chosen)
+    return _make_app(chosen, lambda: open_components(chosen, observer=counting or NOBODY), authorize, counting)
 
 
-def serve_components(components: Components, *, authorize: Authorize | None = None) -> UploadApp:
-    """The ASGI app for components that the caller has opened, and closes after the app."""
-    return _make_app(components.settings, lambda: nullcontext(components), authorize)
+def serve_components(
+    components: Components, *, authorize: Authorize | None = None, metrics: "Metrics | None" = None
+) -> UploadApp:
+    """The ASGI app for components that the caller has opened, with the same metrics, and closes after the app."""
+    return _make_app(components.settings, lambda: nullcontext(components), authorize, metrics)
+
+
+def make_metrics(settings: Settings) -> "Metrics | None":
+    """What counts, if the settings want it. ConfigurationError if what that needs is not installed."""
+    return load_metrics(settings) if settings.metrics else None
+
+
+def load_metrics(settings: Settings) -> "Metrics":
+    """What counts, whether the settings want it or not."""
+    try:
+        from rindle.observability.metrics import Metrics  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        msg = f"metrics need a package that is not installed ({error.name}): pip install 'rindle-uploads[prometheus]'"
+        raise ConfigurationError(msg) from error
+    return Metrics(store=settings.store_url.partition(":")[0])
 
 
 def _make_app(
-    settings: Settings, open_them: Callable[[], AbstractAsyncContextManager[Components]], authorize: Authorize | None
+    settings: Settings,
+    open_them: Callable[[], AbstractAsyncContextManager[Components]],
+    authorize: Authorize | None,
+    metrics: "Metrics | None",
 ) -> UploadApp:
     @asynccontextmanager
     async def start() -> AsyncIterator[RunningService]:
-        async with open_them() as components, components.reaper.running():
+        async with AsyncExitStack() as stack:
+            components = await stack.enter_async_context(open_them())
+            await stack.enter_async_context(components.reaper.running())
+            if metrics is not None:
+                await stack.enter_async_context(_measuring(components.engine))
             yield RunningService(engine=components.engine, checks=components.checks)
 
-    return UploadApp(start, path=settings.path, options=_endpoint_options(settings, authorize))
+    return UploadApp(
+        start,
+        path=settings.path,
+        options=_endpoint_options(settings, authorize),
+        observer=metrics or NOBODY,
+        metrics=metrics.app if metrics is not None and settings.metrics and settings.metrics_port is None else None,
+    )
+
+
+@asynccontextmanager
+async def _measuring(engine: UploadEngine) -> AsyncIterator[None]:
+    """Measure what no event tells of, now and then: a scrape then waits for no disk, and every process has its say."""
+
+    async def measure() -> None:
+        while True:
+            with contextlib.suppress(RindleError):  # a disk that fails is told of by whoever needs it
+                await engine.measure()
+            await asyncio.sleep(_MEASURE_SECONDS)
+
+    task = asyncio.create_task(measure())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _make_listener(settings: Settings, database: Database) -> Listener | None:

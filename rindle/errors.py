@@ -9,8 +9,8 @@
     ├── RepositoryError               rindle.uploads.errors (raised by rindle.db)
     └── ProtocolError                 rindle.protocols.errors
 
-No error below ``rindle.protocols`` knows an HTTP status. ``str(error)`` is for logs and may hold
-keys and paths; only ``public_message`` reaches a client and never holds one.
+No error below ``rindle.protocols`` knows an HTTP status. ``str(error)`` may hold keys and paths; what is logged is
+``log_message``, which holds none, and only ``public_message`` reaches a client.
 """
 
 import logging
@@ -26,6 +26,11 @@ class RindleError(Exception):
     code: ClassVar[str] = "internal_error"
     log_level: ClassVar[int] = logging.ERROR
     public_message: str = "The server could not do this. Try again later."
+
+    @property
+    def log_message(self) -> str:
+        """What is wrong, for operators: with names of settings, nodes and uploads, but no key, path or token."""
+        return str(self)
 
 
 class ConfigurationError(RindleError):

@@ -273,11 +273,28 @@ class Settings(BaseSettings):
         default=False, description="Believe Forwarded and X-Forwarded-*; only behind a proxy that sets them."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
+    log_format: Literal["console", "json"] = Field(
+        default="console", description="Log lines for people, or one JSON object per line; by `rindle serve`."
+    )
+    access_log: bool = Field(default=True, description="Log a line for each request; by `rindle serve`.")
+    metrics: bool = Field(default=False, description="Count what happens, for Prometheus to get at /metrics.")
+    metrics_port: Annotated[int | None, _EmptyIsNone] = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port of `rindle serve` for /metrics alone, so that it is not public. Default: where uploads are.",
+    )
+    metrics_host: Annotated[str, BeforeValidator(_check_named)] = Field(
+        default="127.0.0.1", description="Address for metrics_port."
+    )
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.cors_credentials and "*" in self.cors_origins:
             msg = "cors_credentials needs exact cors_origins: '*' would let every page act for its visitor"
+            raise ValueError(msg)
+        if self.metrics_port is not None and not self.metrics:
+            msg = "metrics_port is of no use without metrics"
             raise ValueError(msg)
         if self.deferred_size > self.max_size and "deferred_size" in self.model_fields_set:
             msg = f"deferred_size ({self.deferred_size}) must not be larger than max_size ({self.max_size})"

@@ -17,12 +17,13 @@ from uvicorn.server import ServerState
 
 from rindle.asgi.app import UploadApp
 from rindle.asgi.endpoint import Authorize
-from rindle.bootstrap import Components, open_components, serve_components
+from rindle.bootstrap import Components, make_metrics, open_components, serve_components
 from rindle.cli.connection import Connection
 from rindle.cli.server import bind, serving
 from rindle.db.models import outbox, sources, uploads
 from rindle.db.models import parts as part_rows
 from rindle.objectstore.base import MultipartStore
+from rindle.observability.observer import NOBODY
 from rindle.reaper.service import Reaper, ReaperOptions
 from rindle.settings import Settings
 from rindle.uploads.engine import UploadEngine
@@ -71,6 +72,10 @@ class Tap:
     async def took(self, size: int) -> None:
         """Wait until the app has taken so many bytes, of all bodies together, and asks for more."""
         await self._until(lambda: self.taken >= size)
+
+    async def ended_all(self, count: int) -> None:
+        """Wait until the app is through with so many requests."""
+        await self._until(lambda: self.ended >= count)
 
     @asynccontextmanager
     async def next_end(self) -> AsyncIterator[None]:
@@ -156,11 +161,12 @@ async def running_server(
     ``as_deployed``: it stops as `rindle serve` does, which takes its time.
     """
     async with AsyncExitStack() as stack:
-        parts = await stack.enter_async_context(open_components(settings))
+        metrics = make_metrics(settings)
+        parts = await stack.enter_async_context(open_components(settings, observer=metrics or NOBODY))
         if change is not None:
             parts = change(parts)
             stack.push_async_callback(parts.engine.aclose)
-        app = serve_components(parts, authorize=authorize)
+        app = serve_components(parts, authorize=authorize, metrics=metrics)
         tap = Tap(app)
         await stack.enter_async_context(app.lifespan())
         if as_deployed:
@@ -224,8 +230,12 @@ def rebuild(
     """The same, with an engine and a reaper that work with these instead."""
     chosen = store or parts.store
     rows = repository or parts.repository
-    engine = UploadEngine(store=chosen, repository=rows, tails=parts.tails, options=options or parts.engine.options)
-    reaper = Reaper(engine=engine, store=chosen, repository=rows, tails=parts.tails, options=ReaperOptions())
+    observer = parts.observer
+    chosen_options = options or parts.engine.options
+    engine = UploadEngine(store=chosen, repository=rows, tails=parts.tails, options=chosen_options, observer=observer)
+    reaper = Reaper(
+        engine=engine, store=chosen, repository=rows, tails=parts.tails, options=ReaperOptions(), observer=observer
+    )
     return replace(parts, store=chosen, engine=engine, reaper=reaper)
 
 

@@ -13,7 +13,7 @@ _ALLOWED = (
 _EXPOSED = (
     "Location, Retry-After, Rindle-Error, Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, "
     "Tus-Resumable, Tus-Version, Upload-Concat, Upload-Defer-Length, Upload-Expires, Upload-Length, "
-    "Upload-Metadata, Upload-Offset"
+    "Upload-Metadata, Upload-Offset, X-Request-ID"
 )
 
 

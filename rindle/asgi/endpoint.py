@@ -15,6 +15,7 @@ from rindle.asgi.cors import CorsOptions, cors_headers
 from rindle.asgi.receive import chunks_of
 from rindle.asgi.urls import Target, UrlOptions, collection_url
 from rindle.errors import RindleError
+from rindle.observability.context import RequestContext
 from rindle.protocols.base import Headers, RequestHead, ResponseHead
 from rindle.protocols.errors import NotAuthenticatedError, NotPermittedError
 from rindle.protocols.tus import response as tus
@@ -22,6 +23,7 @@ from rindle.protocols.tus.request import CreateAndAppend, Discover, Inspect, eff
 from rindle.uploads.body import BodyReader
 from rindle.uploads.commands import AppendBytes, ConcatenateUploads, CreateUpload, TerminateUpload
 from rindle.uploads.engine import UploadEngine
+from rindle.uploads.model import Upload
 
 logger = logging.getLogger("rindle.asgi")
 
@@ -57,6 +59,7 @@ class Exchange:
         engine: UploadEngine,
         options: EndpointOptions,
         *,
+        request: RequestContext,
         target: Target,
         scope: Scope,
         receive: Receive,
@@ -64,6 +67,7 @@ class Exchange:
     ) -> None:
         self._engine = engine
         self._options = options
+        self._request = request
         self._target = target
         self._scope = scope
         self._read_chunk = chunks_of(receive)
@@ -77,9 +81,10 @@ class Exchange:
         try:
             response = await self._answer()
         except Exception as error:  # noqa: BLE001 - whatever it is, it gets an answer
-            response = _render_error(self._head, error)
+            response = _render_error(self._request, self._head, error)
         finally:
             self._body.close()
+            self._request.received = self._body.received
         await self._respond(response)
 
     async def _answer(self) -> ResponseHead:  # noqa: PLR0911 - one for each command
@@ -92,12 +97,12 @@ class Exchange:
             case Inspect() as inspect:
                 return tus.render_inspection(await self._engine.inspect(inspect.upload_id, inspect.owner))
             case CreateUpload() as create:
-                upload = await self._engine.create(create)
+                upload = self._about(await self._engine.create(create))
                 return tus.render_created(upload, self._locate(upload.id))
             case CreateAndAppend() as both:
                 return await self._create_and_append(both)
             case ConcatenateUploads() as concatenate:
-                upload = await self._engine.concatenate(concatenate)
+                upload = self._about(await self._engine.concatenate(concatenate))
                 return tus.render_created(upload, self._locate(upload.id))
             case AppendBytes() as append:
                 return tus.render_appended(await self._engine.append(append, self._body))
@@ -117,7 +122,7 @@ class Exchange:
             raise
 
     async def _create_and_append(self, both: CreateAndAppend) -> ResponseHead:
-        upload = await self._engine.create(both.create)
+        upload = self._about(await self._engine.create(both.create))
         location = self._locate(upload.id)
         append = AppendBytes(
             upload_id=upload.id,
@@ -129,8 +134,12 @@ class Exchange:
         try:
             upload = await self._engine.append(append, self._body)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client hears where its upload is
-            return _render_error(self._head, error, location=location)
+            return _render_error(self._request, self._head, error, location=location)
         return tus.render_created(upload, location)
+
+    def _about(self, upload: Upload) -> Upload:
+        self._request.upload_id = upload.id
+        return upload
 
     async def _respond(self, response: ResponseHead) -> None:
         unread = self._has_unread_body()
@@ -170,20 +179,25 @@ class Exchange:
         return f"{collection_url(self._scope, self._headers, self._target, self._options.urls)}/{upload_id}"
 
 
-async def refuse(error: Exception, options: EndpointOptions, *, target: Target, scope: Scope, send: Send) -> None:
+async def refuse(
+    error: Exception, options: EndpointOptions, *, request: RequestContext, target: Target, scope: Scope, send: Send
+) -> None:
     """Answer a request for which there is no engine: it could not be started."""
     head = RequestHead(method=scope["method"], upload_id=target.upload_id, owner="", headers=Headers(scope["headers"]))
-    response = _render_error(head, error)
+    response = _render_error(request, head, error)
     await send(_start(response, head, options.cors, close=True))
     await send({"type": "http.response.body", "body": response.body, "more_body": False})
 
 
-def _render_error(head: RequestHead, error: Exception, *, location: str | None = None) -> ResponseHead:
+def _render_error(
+    request: RequestContext, head: RequestHead, error: Exception, *, location: str | None = None
+) -> ResponseHead:
     if isinstance(error, RindleError):
-        failed = error.log_level >= logging.ERROR
-        logger.log(error.log_level, "%s %s: %s", head.method, error.code, error, exc_info=error if failed else None)
+        request.code = error.code
+        logger.log(error.log_level, "%s %s: %s", head.method, error.code, error.log_message, extra={"code": error.code})
         return tus.render_error(head, error, location=location)
-    logger.error("a request failed in a way that nobody foresaw", exc_info=error)
+    request.code = RindleError.code
+    logger.error("a request failed in a way that nobody foresaw", exc_info=error, extra={"code": request.code})
     return tus.render_error(head, RindleError(repr(error)), location=location)
 
 

@@ -11,7 +11,6 @@ from starlette.routing import Route
 Check = Callable[[], Awaitable[None]]
 """Returns if all is well; raises whatever says why not."""
 
-HEALTH_PATHS = ("/livez", "/readyz")
 _TIMEOUT = 5.0
 
 
@@ -42,7 +41,7 @@ def health_routes(get_service: Callable[[], Awaitable[Service]]) -> list[Route]:
         ready = set(checks.values()) == {"ok"}
         return JSONResponse({"ready": ready, "checks": checks}, status_code=200 if ready else 503)
 
-    return [Route(path, endpoint) for path, endpoint in zip(HEALTH_PATHS, (livez, readyz), strict=True)]
+    return [Route("/livez", livez), Route("/readyz", readyz)]
 
 
 async def _run(check: Check) -> str:

@@ -1,14 +1,15 @@
-"""Where log lines go: stderr, and only from commands; a library leaves that to its app."""
+"""How commands log: as the settings say; a library leaves that to its app."""
 
 import asyncio
 import logging
 
+from rindle.observability import logs
+from rindle.settings import Settings
 
-def set_up_logging(level: str) -> None:
-    """Log from this level on."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    for chatty in ("alembic", "uvicorn", "aiosqlite", "aiobotocore", "botocore"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+def set_up_logging(settings: Settings) -> None:
+    """Log to stderr, in the form and from the level on that the settings say."""
+    logs.set_up(settings.log_level, settings.log_format, access=settings.access_log)
     logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
 
 

@@ -40,7 +40,11 @@ def bind(host: str, port: int) -> socket.socket:
 
 def url_of(listener: socket.socket) -> str:
     """The URL under which a listener on all addresses, or on one, is reached from this machine."""
-    host, port = listener.getsockname()[:2]
+    return url_at(*listener.getsockname()[:2])
+
+
+def url_at(host: str, port: int) -> str:
+    """The same, for an address and a port that are listened on."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 

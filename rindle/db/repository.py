@@ -36,7 +36,11 @@ from rindle.db.outbox import INSERT_EVENTS, event_arrays, event_rows, insert_eve
 from rindle.db.pins import pin_sources
 from rindle.db.rows import NEW_COLUMNS, UPLOAD_COLUMNS, new_values, to_node, to_part, to_upload
 from rindle.db.sql import TextList, any_of, db_now
+from rindle.observability.observer import NOBODY, Observer
+from rindle.observability.tracing import span
+from rindle.uploads.errors import StaleUploadError
 from rindle.uploads.model import EventType, Part, Upload, UploadState
+from rindle.uploads.observing import tell
 from rindle.uploads.ports import Claim, Due, DueUpload, NewUpload, Node, SignalReceiver, UploadRepository
 
 _ID = bindparam("given_id", type_=uploads.c.id.type)
@@ -64,7 +68,8 @@ class SqlUploadRepository(UploadRepository):
     """Upload rows in a database whose schema is current. The database stays the caller's to close.
 
     ``lease_ttl``: how long a lease lives without renewal. ``expires_in``: how long an upload lives without an append;
-    None: for ever. ``listener`` hears what others signal; without it nobody does.
+    None: for ever. ``listener`` hears what others signal; without it nobody does. ``observer`` is told of what is
+    committed here.
     """
 
     def __init__(
@@ -74,9 +79,11 @@ class SqlUploadRepository(UploadRepository):
         lease_ttl: timedelta,
         expires_in: timedelta | None,
         listener: Listener | None = None,
+        observer: Observer = NOBODY,
     ) -> None:
         self._database = database
         self._listener = listener
+        self._observer = observer
         self._lease_ttl = lease_ttl
         self._expires_in = expires_in
         self._insert = _insert_upload(expires_in)
@@ -107,7 +114,7 @@ class SqlUploadRepository(UploadRepository):
             rows = await self._database.write(self._insert_with_events, values | event_arrays(new, events))
         else:
             rows = await self._database.write(self._insert, values)
-        return Upload(
+        upload = Upload(
             id=new.id,
             owner=new.owner,
             state=new.state,
@@ -122,6 +129,8 @@ class SqlUploadRepository(UploadRepository):
             created_at=rows[0].created_at,
             expires_at=rows[0].expires_at,
         )
+        tell(self._observer, upload, events)
+        return upload
 
     @override
     async def find(self, upload_id: str) -> Upload | None:
@@ -148,7 +157,8 @@ class SqlUploadRepository(UploadRepository):
             node=claim.node,
             take_over=claim.take_over,
         )
-        return _first(await self._database.write(self._claim, parameters))
+        with span("rindle.claim", upload_id=claim.upload_id, offset=claim.offset):
+            return _first(await self._database.write(self._claim, parameters))
 
     @override
     async def claim_work(
@@ -164,7 +174,14 @@ class SqlUploadRepository(UploadRepository):
         commit = Commit(
             before, after, parts=parts, events=events, lease_ttl=self._lease_ttl, expires_in=self._expires_in
         )
-        return await commit.run(self._database)
+        with span("rindle.commit", upload_id=after.id, state=after.state.value, offset=after.offset):
+            try:
+                upload = await commit.run(self._database)
+            except StaleUploadError:
+                self._observer.fence_rejected()
+                raise
+        tell(self._observer, upload, events)
+        return upload
 
     @override
     async def renew(self, leases: Mapping[str, str]) -> None:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -45,9 +46,9 @@ class DiskExecutor:
         """Call a function in a thread. Once handed over it is done to its end, even if the awaiter is cancelled.
 
         The awaiter hears of the cancellation only then: so nobody closes a file under a thread that writes it, and
-        what comes after a cancelled call finds everything at rest.
+        what comes after a cancelled call finds everything at rest. The function sees the awaiter's context variables.
         """
-        work = asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+        work = asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, function, *args)
         try:
             await asyncio.wait([work])
         except asyncio.CancelledError:

@@ -41,6 +41,14 @@ class ObjectStoreError(RindleError):
         super().__init__(message if key is None else f"{message}: {key!r}")
         self.store = store
         self.key = key
+        self._message = message
+
+    @property
+    @override
+    def log_message(self) -> str:
+        # A store's own words may name the key too; it can be what a client called its file.
+        said = self._message.replace(self.key, "...") if self.key else self._message
+        return f"{self.store}: {said}"
 
     @override
     def __str__(self) -> str:

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+from rindle.clock import utc_now
 from rindle.errors import RindleError
 from rindle.objectstore.base import MultipartStore
 from rindle.objectstore.types import MultipartMeta
+from rindle.observability.observer import NOBODY, Observer
 from rindle.reaper.pace import Pace
 from rindle.reaper.report import Chore, Report, Tally
 from rindle.reaper.strays import find_strays
 from rindle.uploads.engine import UploadEngine
 from rindle.uploads.errors import LeaseLostError, RepositoryError, UploadFinalizingError
+from rindle.uploads.keys import upload_of
 from rindle.uploads.ports import Due, DueUpload, UploadRepository
 from rindle.uploads.tail import Tails
 
@@ -72,12 +75,14 @@ class Reaper:
         repository: UploadRepository,
         tails: Tails,
         options: ReaperOptions,
+        observer: Observer = NOBODY,
     ) -> None:
         self._engine = engine
         self._store = store
         self._repository = repository
         self._tails = tails
         self._options = options
+        self._observer = observer
 
     async def run(
         self,
@@ -98,11 +103,22 @@ class Reaper:
         report = Report() if report is None else report
         for chore in Chore:
             if chore in chores:
-                await self._do(chore, report[chore], pace)
+                try:
+                    await self._do(chore, report[chore], pace)
+                finally:
+                    self._tell(chore, report[chore])
         report.cut_short = pace.over
         if not report.cut_short and set(OFTEN) <= set(chores):
             await self._repository.note_reaped()
+            self._observer.reaper_succeeded(utc_now())
+        if not report.cut_short and Chore.MULTIPARTS in chores:
+            self._observer.stray_multiparts(report[Chore.MULTIPARTS].failed)
         return report
+
+    def _tell(self, chore: Chore, tally: Tally) -> None:
+        self._observer.reaped(chore.value, "done", tally.done)
+        self._observer.reaped(chore.value, "failed", tally.failed)
+        self._observer.reaped(chore.value, "skipped", tally.skipped)
 
     async def survey(self, chores: Collection[Chore] = ALL) -> Report:
         """What :meth:`run` would do, but for spills and files of the store's own; nothing is changed."""
@@ -164,7 +180,7 @@ class Reaper:
         except RindleError as error:
             tally.failed += 1
             by = min(self._options.retry_after * 2 ** min(taken.failures, 20), self._options.retry_most)
-            logger.warning("upload %s (%s) is put off for %s: %s", upload.id, due, by, error)
+            logger.warning("upload %s (%s) is put off for %s: %s", upload.id, due, by, error.log_message)
             await self._repository.put_off(upload.id, by=by, reason=f"{error.code}: {error}")
 
     # Multiparts
@@ -178,7 +194,8 @@ class Reaper:
             tally.done += 1
         except RindleError as error:
             tally.failed += 1
-            logger.warning("the multipart %s is left for the next run: %s", multipart.ref.key, error)
+            owner = upload_of(self._engine.options.key_root, multipart.ref.key)
+            logger.warning("a multipart of upload %s is left for the next run: %s", owner, error.log_message)
 
     # Records
 
@@ -243,7 +260,7 @@ async def _repeat(work: Callable[[], Awaitable[object]], interval: timedelta) ->
         try:
             await work()
         except RindleError as error:
-            logger.warning("a run of the reaper failed: %s", error)
+            logger.warning("a run of the reaper failed: %s", error.log_message)
         except Exception:
             logger.exception("a run of the reaper failed in a way that nobody foresaw")
         # Spread, so that many nodes started together do not work in step.

@@ -57,11 +57,12 @@ class Appender:
     async def append(self, command: AppendBytes, body: BodyReader) -> Upload:
         """See :meth:`rindle.uploads.engine.UploadEngine.append`."""
         token = new_token()
-        async with self._admission.enter(command.upload_id), self._leases.hold(command.upload_id, token, body):
-            claimed = await self._claim(command, token)
-            if isinstance(claimed, Upload):
-                return await _take_nothing(claimed, body)
-            return await self._fill(claimed, command, body)
+        with self._storage.observer.appending():
+            async with self._admission.enter(command.upload_id), self._leases.hold(command.upload_id, token, body):
+                claimed = await self._claim(command, token)
+                if isinstance(claimed, Upload):
+                    return await _take_nothing(claimed, body)
+                return await self._fill(claimed, command, body)
 
     async def check_tail(self, upload: Upload) -> Upload:
         """The upload, if its tail can be had here; rewound, if it can be had nowhere and the options allow that.
@@ -71,6 +72,7 @@ class Appender:
         tail = upload.tail
         if tail is None or tail.in_store or tail.node == self._storage.tails.node.id:
             return upload
+        self._storage.observer.tail_missing("elsewhere")
         node = await self._storage.repository.find_node(tail.node)
         retired = node is not None and node.retired_at is not None
         error = TailMissingError(upload.id, reason="elsewhere", node=tail.node, final=retired)
@@ -107,6 +109,7 @@ class Appender:
         try:
             return await ingest.run()
         except TailMissingError as error:
+            self._storage.observer.tail_missing(error.reason)
             if not self._options.rewind:
                 await self._fail(ingest.row, error, f"{error.code}:{error.reason}")
                 raise
@@ -137,6 +140,7 @@ class Appender:
             rewound = await self._storage.repository.commit(upload, rewound)
         except StaleUploadError:
             raise error from None
+        self._storage.observer.upload_rewound()
         logger.warning("%s; the upload was rewound from %d to %d", error, upload.offset, rewound.offset)
         return rewound
 
@@ -189,11 +193,15 @@ class Appender:
         )
 
     async def _wait_for_lease(self, upload: Upload) -> str | None:
-        match await self._leases.wait_for(upload):
+        if upload.lease is None:
+            return None
+        with self._storage.observer.waiting_for_lock():
+            handover = await self._leases.wait_for(upload)
+        match handover:
             case Handover.FREE:
                 return None
             case Handover.DEAD:
-                return upload.lease.token if upload.lease else None
+                return upload.lease.token
             case Handover.BUSY:
                 raise UploadBusyError(upload.id)
 

@@ -51,7 +51,7 @@ async def finish(storage: Storage, row: Upload, parts: Sequence[Part] | None = N
                 done = await _patiently(row, lambda: publish(storage, row))
     except (MultipartNotFoundError, InvalidPartError) as error:
         await _commit(storage, row, row.ending(error.code), events=[EventType.FAILED])
-        logger.exception("upload %s failed: its parts are not in the store any more", row.id)
+        logger.error("upload %s failed: its parts are not in the store any more: %s", row.id, error.log_message)  # noqa: TRY400 - a traceback repeats keys
         raise UploadGoneError(row.id) from error
     except ObjectStoreError:
         await _commit(storage, row, replace(row, lease=None))
@@ -84,7 +84,7 @@ async def _patiently(row: Upload, work: Callable[[], Awaitable[Result]]) -> Resu
         try:
             return await work()
         except TransientStoreError as error:
-            logger.warning("upload %s is not finished yet: %s", row.id, error)
+            logger.warning("upload %s is not finished yet: %s", row.id, error.log_message)
             await asyncio.sleep(pause)
     return await work()
 

@@ -121,7 +121,7 @@ def _key(source: Upload) -> str:
 async def _give_up(storage: Storage, row: Upload, error: ObjectStoreError) -> None:
     if isinstance(error, _LOST):
         await storage.repository.commit(row, row.ending(error.code), events=[EventType.FAILED])
-        logger.error("upload %s failed: what it joins is not in the store any more: %s", row.id, error)
+        logger.error("upload %s failed: what it joins is not in the store any more: %s", row.id, error.log_message)
         raise UploadGoneError(row.id) from error
     # What failed may have been done, though its answer is lost.
     with contextlib.suppress(StaleUploadError):

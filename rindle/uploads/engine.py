@@ -16,6 +16,7 @@ from rindle.clock import utc_now
 from rindle.errors import RindleError
 from rindle.objectstore.base import MultipartStore
 from rindle.objectstore.errors import ObjectStoreError
+from rindle.observability.observer import NOBODY, Observer
 from rindle.uploads.appending import Appender
 from rindle.uploads.body import BodyReader
 from rindle.uploads.budget import MemoryBudget
@@ -68,8 +69,12 @@ class UploadEngine:
         repository: UploadRepository,
         tails: Tails,
         options: EngineOptions = DEFAULT_OPTIONS,
+        observer: Observer = NOBODY,
     ) -> None:
-        """Store, repository and tails stay the caller's to close, after :meth:`aclose`."""
+        """Store, repository and tails stay the caller's to close, after :meth:`aclose`.
+
+        ``observer`` is told what goes on with bytes and tails; of what is committed, the repository tells.
+        """
         self.options = options
         self._repository = repository
         self._storage = Storage(
@@ -81,6 +86,7 @@ class UploadEngine:
             parts_in_flight=options.parts_in_flight,
             tails_in_store=options.tails_in_store,
             overwrite=options.overwrite,
+            observer=observer,
         )
         self._leases = Leases(repository, tails.node, options.leases)
         self._tasks = Tasks()
@@ -217,6 +223,12 @@ class UploadEngine:
         idle_for = self.options.spill_after
         return 0 if idle_for is None else await spill_idle(self._storage, idle_for, limit=limit)
 
+    async def measure(self) -> None:
+        """Tell the observer how much memory and disk uploads take now. StoreUnavailableError if the disk fails."""
+        observer = self._storage.observer
+        observer.memory_used(self._storage.budget.used)
+        observer.tails_measured(*await self._storage.tails.measure())
+
     def drain(self) -> None:
         """Take no more bytes: bodies end at once, what arrived is kept, new ones are refused. Reading goes on."""
         self._draining = True
@@ -238,7 +250,8 @@ class UploadEngine:
                 async with asyncio.timeout_at(deadline):
                     await spill_idle(self._storage, timedelta(0))
             except (TimeoutError, RindleError) as error:
-                logger.warning("not all tails were spilled at shutdown, the rest waits on this node's disk: %r", error)
+                reason = error.log_message if isinstance(error, RindleError) else "there was no time"
+                logger.warning("not all tails were spilled at shutdown, the rest waits on this node's disk: %s", reason)
 
     def _new_upload(self, command: CreateUpload | ConcatenateUploads, length: int | None) -> NewUpload:
         sources = command.sources if isinstance(command, ConcatenateUploads) else ()

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 
+from rindle.observability.tracing import span
 from rindle.uploads import completion, concatenation
 from rindle.uploads.cleaning import tidy_if_needed
 from rindle.uploads.errors import UploadFinalizingError
@@ -49,14 +50,15 @@ class Finisher:
     async def _work(self, upload: Upload, parts: list[Part] | None) -> Upload:
         lease = None if parts is None else upload.lease
         token = new_token() if lease is None else lease.token
-        async with self._leases.hold(upload.id, token):
-            claimed = await self._claim(upload, token) if lease is None else upload
-            if claimed is None:
-                return await self._look_again(upload)
-            if claimed.state is UploadState.CONCATENATING:
-                claimed = await concatenation.join(self._storage, claimed)
-            if claimed.state is UploadState.FINALIZING:
-                claimed = await completion.finish(self._storage, claimed, parts)
+        with span("rindle.finish", upload_id=upload.id):
+            async with self._leases.hold(upload.id, token):
+                claimed = await self._claim(upload, token) if lease is None else upload
+                if claimed is None:
+                    return await self._look_again(upload)
+                if claimed.state is UploadState.CONCATENATING:
+                    claimed = await concatenation.join(self._storage, claimed)
+                if claimed.state is UploadState.FINALIZING:
+                    claimed = await completion.finish(self._storage, claimed, parts)
         return await tidy_if_needed(self._storage, claimed)
 
     async def _claim(self, upload: Upload, token: str) -> Upload | None:

@@ -7,13 +7,14 @@ contiguous run of stored bytes. What fails leaves the last commit standing.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from rindle.errors import RindleError
 from rindle.objectstore.errors import NotFoundError, ObjectStoreError
 from rindle.objectstore.types import MultipartRef
+from rindle.observability.tracing import span
 from rindle.uploads.body import BodyReader
 from rindle.uploads.buffer import PartBuffer
 from rindle.uploads.checksum import Checksum
@@ -54,6 +55,7 @@ class Ingest:
         self.parts: list[Part] = []
         self._storage = storage
         self._body = body
+        self._counted = 0
         self._length = length
         self._most = most
         self._clean = clean
@@ -83,6 +85,8 @@ class Ingest:
         except BaseException as error:
             await self._give_up(error)
             raise
+        finally:
+            self._count_received()
         return self.row
 
     async def _begin(self) -> None:
@@ -123,6 +127,7 @@ class Ingest:
                 await self._start_part()
 
     async def _start_part(self) -> None:
+        self._count_received()
         await self._slots.acquire()
         multipart = await self._get_multipart()
         self._storing = [task for task in self._storing if not task.done() or task.exception()]
@@ -131,6 +136,10 @@ class Ingest:
         self._storing.append(asyncio.create_task(store))
         self._next_number += 1
         self._buffer = self._new_buffer()
+
+    def _count_received(self) -> None:
+        self._storage.observer.bytes_received(self._body.received - self._counted)
+        self._counted = self._body.received
 
     async def _get_multipart(self) -> MultipartRef:
         # Its commit is the first part's. Until then it can be found by its key, which lies under the upload's prefix.
@@ -158,10 +167,17 @@ class Ingest:
 
     async def _put_part(self, multipart: MultipartRef, number: int, buffer: PartBuffer) -> Part:
         try:
-            meta = await self._storage.store.put_part(multipart, number, buffer.payload())
+            with self._storing_part(part_number=number, size=buffer.size):
+                meta = await self._storage.store.put_part(multipart, number, buffer.payload())
         finally:
             buffer.release()
         return Part(part_number=number, size=meta.size, e_tag=meta.e_tag, crc64nvme=buffer.crc64nvme)
+
+    @contextlib.contextmanager
+    def _storing_part(self, *, part_number: int, size: int) -> Iterator[None]:
+        about = span("rindle.store_part", upload_id=self.row.id, part_number=part_number, size=size)
+        with about, self._storage.observer.storing_part():
+            yield
 
     async def _settle(self) -> None:
         for outcome in await asyncio.gather(*self._storing, return_exceptions=True):
@@ -224,7 +240,8 @@ class Ingest:
     async def _put_object(self) -> None:
         store = self._storage.store
         key = self._storage.new_key(self.row)
-        result = await store.put(key, self._buffer.payload(), self._storage.put_options(self.row))
+        with self._storing_part(part_number=1, size=self._buffer.size):
+            result = await store.put(key, self._buffer.payload(), self._storage.put_options(self.row))
         after = replace(self._with_parts([]), offset=self._position, tail=None).with_object(
             key, result.e_tag, self._buffer.crc64nvme
         )

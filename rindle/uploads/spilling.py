@@ -34,7 +34,7 @@ async def spill_idle(storage: Storage, idle_for: timedelta, *, limit: int | None
                     return False
                 return await spill(storage, upload)
             except RindleError as error:
-                logger.warning("the tail of upload %s was not spilled: %s", upload_id, error)
+                logger.warning("the tail of upload %s was not spilled: %s", upload_id, error.log_message)
                 return False
 
     idle = (await storage.tails.find_idle(idle_for))[:limit]
@@ -74,5 +74,6 @@ async def spill(storage: Storage, upload: Upload) -> bool:
     except BaseException:
         file.close()  # a commit without an answer may have been done: the sweep sees what the row names
         raise
+    storage.observer.tail_spilled()
     await file.remove()
     return True

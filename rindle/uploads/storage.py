@@ -13,6 +13,7 @@ from rindle.objectstore.types import (
     ObjectMeta,
     PutOptions,
 )
+from rindle.observability.observer import Observer
 from rindle.uploads.budget import MemoryBudget
 from rindle.uploads.buffer import PartBuffer
 from rindle.uploads.errors import UploadGoneError, UploadNotFoundError
@@ -32,7 +33,8 @@ class Storage:
     """Store, rows, tails and memory of one engine.
 
     ``key_root`` is the prefix of all keys; ``parts_in_flight`` counts per append; ``tails_in_store``: no tail is
-    acknowledged that lies on this node's disk only; ``overwrite``: publishing an object may replace another.
+    acknowledged that lies on this node's disk only; ``overwrite``: publishing an object may replace another. The
+    ``observer`` is told what goes on.
     """
 
     store: MultipartStore
@@ -43,6 +45,7 @@ class Storage:
     parts_in_flight: int
     tails_in_store: bool
     overwrite: bool
+    observer: Observer
 
     def put_options(self, upload: Upload) -> PutOptions:
         """How an object of this upload is stored."""

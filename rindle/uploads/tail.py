@@ -172,6 +172,11 @@ class Tails:
         """Remove a tail that no row names any more; harmless when it is gone."""
         await self._disk.run(_unlink, tail_path(self.node.root, name))
 
+    async def measure(self) -> tuple[int, int]:
+        """Bytes of all tails here, and bytes that are free on their disk."""
+        with _translated():
+            return await self._disk.run(_measure, self._folder)
+
     async def find_idle(self, idle_for: timedelta) -> list[tuple[str, str]]:
         """Upload ids and names of the tails that were last written to so long ago."""
         with _translated():
@@ -296,6 +301,14 @@ def _describe_all(folder: Path) -> list[TailInfo]:
     return described
 
 
+def _measure(folder: Path) -> tuple[int, int]:
+    size = 0
+    for name in _list_names(folder):
+        with contextlib.suppress(FileNotFoundError):
+            size += (folder / name).lstat().st_size
+    return size, shutil.disk_usage(folder).free
+
+
 def _list_idle(folder: Path, before: float) -> list[tuple[str, str]]:
     idle = []
     for name in _list_names(folder):
@@ -326,7 +339,7 @@ def _unlink(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         # What it held is committed elsewhere, or was never acknowledged; the sweep tries again.
-        logger.warning("the file %s could not be removed: %s", path, error)
+        logger.warning("a tail could not be removed: %s", error.strerror)
 
 
 @contextlib.contextmanager
@@ -337,5 +350,5 @@ def _translated() -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             msg = "no room for tails"
             raise StoreFullError(msg, store="tails") from error
-        msg = f"the folder for tails failed: {error}"
+        msg = f"the folder for tails failed: {error.strerror}"
         raise StoreUnavailableError(msg, store="tails") from error

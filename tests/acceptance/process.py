@@ -17,7 +17,7 @@ from tests.http import Client
 ROOT = Path(__file__).parents[2]
 RINDLE = (sys.executable, "-m", "rindle")
 
-_ENDPOINT = re.compile(r"^rindle takes tus uploads at +http://([0-9.]+):([0-9]+)(/\S*)$", re.MULTILINE)
+_ENDPOINT = re.compile(r"rindle takes tus uploads at +http://([0-9.]+):([0-9]+)(/[^\s\"]*)")
 _PEAK_RSS = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 _PATIENCE = 60.0  # a bound for what should take a moment, on a machine that is busy
 

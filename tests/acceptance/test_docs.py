@@ -1,6 +1,8 @@
 """What the documents say is what happens: their Python runs, their tables and links are right."""
 
 import asyncio
+import io
+import logging
 import re
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import prometheus_client
 import pytest
 from starlette.types import ASGIApp
 
@@ -132,6 +135,26 @@ class TestMounting:
         async with serving_host(application, lifespan="off") as client:
             assert await upload(client) == 201
             assert (await client.request("GET", "/admin")).status == 299
+
+
+async def test_metrics_and_logs_in_an_app(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """docs/how-to/observe.md, as one program."""
+    registry = prometheus_client.CollectorRegistry()
+    monkeypatch.setattr(prometheus_client, "REGISTRY", registry)
+    names: dict[str, Any] = {"settings": rindle.Settings(data=Path("rindle-data"))}
+    exec("\n".join(blocks("docs/how-to/observe.md", "python")), names)
+    said = io.StringIO()
+    names["handler"].setStream(said)
+    caplog.set_level(logging.INFO, "rindle")
+    logger = logging.getLogger("rindle")
+    logger.addHandler(names["handler"])
+    try:
+        async with serving_host(names["uploads"]) as client:
+            assert (await client.request("HEAD", "/files/x", [("X-Request-ID", "the-id")])).status == 404
+    finally:
+        logger.removeHandler(names["handler"])
+    assert registry.get_sample_value("rindle_errors_total", {"code": "upload_not_found"}) == 1
+    assert " INFO the-id HEAD upload_not_found: " in said.getvalue()
 
 
 def test_the_tables_are_up_to_date() -> None:

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator
 
 import pytest
+from sqlalchemy import AsyncAdaptedQueuePool
 
 from tests.http import OCTETS
 from tests.serving import RunningServer, StartServer
@@ -17,9 +18,15 @@ async def database_away(server: RunningServer) -> AsyncIterator[None]:
     """While the block runs, no connection to the database is to be had."""
     path = server.data / "rindle.db"
     aside = server.data / "aside.db"
-    path.rename(aside)
-    path.mkdir()
-    await server.parts.database.aclose()  # after the file: what opens a connection meanwhile must not find it
+    engine = server.parts.database.engine
+    assert isinstance(engine.pool, AsyncAdaptedQueuePool)
+    async with contextlib.AsyncExitStack() as stack:
+        # All that there can be, so that nobody is in the middle of using one.
+        connections = [await stack.enter_async_context(engine.connect()) for _ in range(engine.pool.size())]
+        path.rename(aside)
+        path.mkdir()
+        for connection in connections:
+            await connection.invalidate()
     try:
         yield
     finally:
