@@ -218,6 +218,8 @@ class PartLimits:
 
     ``min_size`` binds every part but the last. ``uniform``: all parts but the last have one size, given on create,
     and the last is not larger. ``consecutive``: part numbers on completion are 1, 2, 3 … without gaps.
+    ``exclusive``: a multipart wants its key for itself; whatever else is put or removed under it, or completed, may
+    drop parts that it has, and its completion then ends in an InvalidPartError.
     """
 
     min_size: int
@@ -226,6 +228,7 @@ class PartLimits:
     max_object_size: int
     uniform: bool = False
     consecutive: bool = False
+    exclusive: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
