@@ -91,7 +91,7 @@ async def open_components(settings: Settings, *, serving: bool = True) -> AsyncI
         database = Database(settings.database_url, DatabaseOptions(pool_size=settings.database_pool_size))
         stack.push_async_callback(database.aclose)
         await _prepare_schema(database, settings.database_url)
-        store = await stack.enter_async_context(await _open_store(settings.store_url))
+        store = await stack.enter_async_context(await _open_store(settings))
         await store.prepare()
         _require_publishing(settings, store.capabilities)
         folder = settings.tails_folder
@@ -165,10 +165,10 @@ async def _prepare_schema(database: Database, url: str) -> None:
         await require_schema(database)
 
 
-async def _open_store(url: str) -> MultipartStore:
-    store = open_store(url)
+async def _open_store(settings: Settings) -> MultipartStore:
+    store = open_store(settings.store_url, **settings.store_options)
     if not isinstance(store, MultipartStore):
-        msg = f"the store {url} cannot assemble objects from parts, which uploads need"
+        msg = f"the store {settings.store_url} cannot assemble objects from parts, which uploads need"
         raise ConfigurationError(msg)
     return store
 

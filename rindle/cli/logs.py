@@ -7,7 +7,7 @@ import logging
 def set_up_logging(level: str) -> None:
     """Log from this level on."""
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    for chatty in ("alembic", "uvicorn", "aiosqlite", "aiobotocore", "botocore"):
+    for chatty in ("alembic", "uvicorn", "aiosqlite", "aiobotocore", "botocore", "azure", "google", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
 

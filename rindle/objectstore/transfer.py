@@ -56,7 +56,7 @@ class RequestBody(HttpPayload):
             self.failed.set_result(StoreTimeoutError(msg, store=self._store, key=self._key))
 
     def __len__(self) -> int:
-        return self._payload.size
+        return self.size or 0
 
     def tell(self) -> int:
         """Where a file would be: every sending starts at the beginning."""

@@ -16,9 +16,11 @@ Options = Mapping[str, Any]
 def open_store(url: str, **options: Any) -> ObjectStore:  # noqa: ANN401 - each store has options of its own
     """The store that a URL names; whoever opens it closes it (``async with``). Nothing is read or written yet.
 
-    ``memory://`` ends with the process; ``file:///absolute/path`` keeps objects as files; ``s3://bucket/prefix``, with
-    parameters, keeps them in a bucket. ``options`` go before what the URL says, as values and not as text: of ``s3://``
-    those of :class:`S3Options`, of ``file://`` and ``memory://`` those of their classes. ConfigurationError says what
+    ``memory://`` ends with the process; ``file:///absolute/path`` keeps objects as files; ``s3://bucket/prefix``,
+    ``gs://bucket/prefix`` and ``az://container/prefix``, with parameters, keep them in a bucket of S3 or of Google
+    Cloud Storage, or a container of Azure. ``options`` go before what the URL says, as values and not as text: of these
+    three those of :class:`S3Options`, :class:`GCSOptions` and :class:`AzureOptions`, of ``file://`` and ``memory://``
+    those of their classes. ConfigurationError says what
     is wrong and how to mend it; it never repeats the URL, which might hold a password.
     """
     parts = urlsplit(url)
@@ -91,8 +93,32 @@ def _open_s3(parts: SplitResult, options: Options) -> ObjectStore:
     return S3Store(replace(given, **_check_options("s3", options, (field.name for field in fields(given)))))
 
 
+def _open_azure(parts: SplitResult, options: Options) -> ObjectStore:
+    try:
+        from rindle.objectstore.azure import AzureStore  # noqa: PLC0415 - a backend is loaded when it is asked for
+        from rindle.objectstore.azure.options import parse_url  # noqa: PLC0415 - with it
+    except ModuleNotFoundError as error:
+        msg = "az:// needs the SDK: pip install 'rindle-uploads[azure]'"
+        raise ConfigurationError(msg) from error
+    given = parse_url(parts)
+    return AzureStore(replace(given, **_check_options("az", options, (field.name for field in fields(given)))))
+
+
+def _open_gcs(parts: SplitResult, options: Options) -> ObjectStore:
+    try:
+        from rindle.objectstore.gcs import GCSStore  # noqa: PLC0415 - a backend is loaded when it is asked for
+        from rindle.objectstore.gcs.options import parse_url  # noqa: PLC0415 - with it
+    except ModuleNotFoundError as error:
+        msg = "gs:// needs more: pip install 'rindle-uploads[gcs]'"
+        raise ConfigurationError(msg) from error
+    given = parse_url(parts)
+    return GCSStore(replace(given, **_check_options("gs", options, (field.name for field in fields(given)))))
+
+
 _OPENERS: Mapping[str, Callable[[SplitResult, Options], ObjectStore]] = {
+    "az": _open_azure,
     "file": _open_file,
+    "gs": _open_gcs,
     "memory": _open_memory,
     "s3": _open_s3,
 }

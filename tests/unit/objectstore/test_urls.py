@@ -58,12 +58,14 @@ def test_the_mend_for_a_relative_path_is_the_one_that_was_meant(
     [("fiel:///data", "file"), ("mem://", "memory"), ("files:///data", "file"), ("Memroy://", "memory")],
 )
 def test_a_scheme_that_is_misspelt_is_told_the_nearest(url: str, hint: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf"but for file://, memory://, s3://; did you mean {hint}://\?"):
+    with pytest.raises(
+        ConfigurationError, match=rf"but for az://, file://, gs://, memory://, s3://; did you mean {hint}://\?"
+    ):
         open_store(url)
 
 
 def test_an_unknown_scheme_is_told_the_known_ones_and_never_the_url() -> None:
-    with pytest.raises(ConfigurationError, match=r"but for file://, memory://, s3://$") as caught:
+    with pytest.raises(ConfigurationError, match=r"but for az://, file://, gs://, memory://, s3://$") as caught:
         open_store("gopher://user:secret@host/x")
     assert "secret" not in str(caught.value)
 
