@@ -128,6 +128,12 @@ class Bucket:
         }
         return _read_json(await self.connection.ask(Call(method="GET", path=self._json, query=query)))
 
+    async def get_lifecycle(self) -> Sequence[Resource]:
+        """The rules of the bucket by which the service removes things."""
+        call = Call(method="GET", path=self._json.removesuffix("/o"), query={"fields": "lifecycle"})
+        rules: Sequence[Resource] = _read_json(await self.connection.ask(call)).get("lifecycle", {}).get("rule", ())
+        return rules
+
     @property
     def _kept(self) -> Resource:
         return {} if self.options.storage_class is None else {"storageClass": self.options.storage_class}

@@ -84,7 +84,7 @@ _STATUSES: Mapping[int, type[ObjectStoreError]] = {
     501: UnsupportedOperationError,
     507: StoreFullError,
 }
-_NOT_FOUND = 404
+_BAD_REQUEST, _NOT_FOUND, _SERVER_ERROR = 400, 404, 500
 _NO_BUCKET = "bucket does not exist"
 
 
@@ -138,9 +138,8 @@ def translated(key: str | None = None) -> Iterator[None]:
 
 def _kind(error: Exception) -> type[ObjectStoreError]:
     match error:
-        case Refusal(status=status, code=code):
-            fallback = StoreUnavailableError if status >= 500 else ObjectStoreError  # noqa: PLR2004 - HTTP's
-            return _CODES.get(code, _STATUSES.get(status, fallback))
+        case Refusal():
+            return _kind_of_refusal(error)
         case google.TransportError():
             return StoreUnavailableError
         case google.GoogleAuthError(retryable=True):
@@ -151,6 +150,13 @@ def _kind(error: Exception) -> type[ObjectStoreError]:
             return StoreTimeoutError
         case _:
             return StoreUnavailableError
+
+
+def _kind_of_refusal(error: Refusal) -> type[ObjectStoreError]:
+    if error.status == _BAD_REQUEST and "crc32c" in error.said.lower():
+        return IntegrityError
+    fallback = StoreUnavailableError if error.status >= _SERVER_ERROR else ObjectStoreError
+    return _CODES.get(error.code, _STATUSES.get(error.status, fallback))
 
 
 def _describe(error: Exception) -> str:

@@ -67,6 +67,7 @@ _DELETES_AT_ONCE = 16
 _LONGEST_SIGNATURE = timedelta(days=7)
 _NONE = "0"  # the generation of an object that is not there
 _PROBE = ".rindle-probe"
+_EXPIRY = "AbortIncompleteMultipartUpload"
 
 
 class GCSStore(MultipartStore):
@@ -117,6 +118,20 @@ class GCSStore(MultipartStore):
             yield
         except ObjectStoreError as error:
             raise as_configuration_error(error, self.options, step) from error
+
+    @override
+    async def find_multipart_expiry(self) -> timedelta | None:
+        ages = [
+            rule["condition"]["age"]
+            for rule in await self._bucket.get_lifecycle()
+            if rule["action"]["type"] == _EXPIRY and "age" in rule["condition"] and self._is_about_us(rule["condition"])
+        ]
+        return timedelta(days=min(ages)) if ages else None
+
+    def _is_about_us(self, condition: Resource) -> bool:
+        root = self._bucket.root
+        prefixes = condition.get("matchesPrefix") or [""]
+        return any(root.startswith(prefix) or prefix.startswith(root) for prefix in prefixes)
 
     @override
     async def aclose(self) -> None:

@@ -57,6 +57,7 @@ def translate(foreign: Exception, key: str | None = "key") -> ObjectStoreError:
         (json_refusal(429, "somethingNew"), ThrottledError),
         (json_refusal(503, "backendError"), StoreUnavailableError),
         (json_refusal(400, "invalid"), ObjectStoreError),
+        (json_refusal(400, "invalid", "Provided CRC32C 'a' doesn't match calculated CRC32C 'b'."), IntegrityError),
         (xml_refusal(404, "NoSuchKey"), NotFoundError),
         (xml_refusal(404, "NoSuchBucket"), StoreUnavailableError),
         (xml_refusal(404, "NoSuchUpload"), MultipartNotFoundError),
