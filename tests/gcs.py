@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -56,6 +57,11 @@ class GCSServer:
 
         chosen = {"endpoint": self.endpoint, "anonymous": True, "min_part_size": self.front.min_part_size, **options}
         return GCSStore(GCSOptions(bucket=bucket, prefix=prefix, **chosen))
+
+    async def put_object(self, bucket: str, name: str) -> None:
+        """As anybody may do it, whatever the name."""
+        path = f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name={quote(name, safe='')}"
+        await asyncio.to_thread(self._post, path, "")
 
     def url(self, bucket: str) -> str:
         return f"gs://{bucket}?anonymous=true&endpoint={self.endpoint}&min_part_size={self.front.min_part_size}"

@@ -26,8 +26,8 @@ class Fault:
     """What happens to the next request that is about ``call``.
 
     ``answer``: this status and body, with these ``headers``, and the service hears nothing. ``cut``: the connection is
-    reset after so many bytes of the body, ``lose``: when the service has answered, ``cut_answer``: after so many bytes of the answer.
-    ``hold``: nothing more happens, after the head, in the middle of the body, or when an answer is due.
+    reset after so many bytes of the body, ``lose``: when the service has answered, ``cut_answer``: after so many bytes
+    of the answer. ``hold``: nothing more happens, after the head, in the middle of the body, or when an answer is due.
     """
 
     call: str

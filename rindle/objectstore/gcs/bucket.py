@@ -69,7 +69,11 @@ class Bucket:
             headers={"Content-Type": f"multipart/related; boundary={boundary}"},
             body=lambda: ObjectBody(said, payload, boundary=boundary, key=key, patience=self._patience),
         )
-        return _read_json(await self.connection.ask(call))
+        try:
+            return _read_json(await self.connection.ask(call))
+        except NotFoundError as error:
+            await self._require_bucket(error)
+            raise
 
     async def rewrite(
         self, source: str, source_generation: str, target: str, resource: Resource, *, generation: str | None
