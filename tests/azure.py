@@ -33,7 +33,7 @@ class Azurite:
     async def new_container(self) -> str:
         container = f"container-{secrets.token_hex(6)}"
         async with self.store(container) as store:
-            await (await store._container.connections()).container.create_container()
+            await (await store._connection.clients()).container.create_container()
         return container
 
     async def new_store(self, prefix: str = "", **options: Any) -> "AzureStore":

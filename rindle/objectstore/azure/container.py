@@ -1,27 +1,21 @@
-"""One container: every call to the service goes through here, with the key's prefix on and foreign errors translated.
+"""One container: every call to the service goes through here, with the names' root on and foreign errors translated.
 
 The SDK makes the requests, signs them and reads the answers. It repeats nothing: each call is made again here as a
 whole, with its body from the start. Three calls go by the layer below the SDK's public one, which would read a body
 into memory before it is sent, and ask for an object piece by piece, each perhaps of another version of it.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-import aiohttp
 from azure.core.pipeline import PipelineResponse
-from azure.core.pipeline.transport import AioHttpTransport
 from azure.storage.blob import BlobBlock, BlobProperties, BlobSasPermissions
-from azure.storage.blob.aio import BlobClient, BlobPrefix, BlobServiceClient, ContainerClient
+from azure.storage.blob.aio import BlobClient, BlobPrefix
 
-from rindle.objectstore.azure.credentials import Account, Signer, find_account
+from rindle.objectstore.azure.connection import Connection
 from rindle.objectstore.azure.errors import STORE, translated
-from rindle.objectstore.azure.options import AzureOptions
 from rindle.objectstore.azure.values import spell_checksum, storage_headers
-from rindle.objectstore.errors import StoreUnavailableError
 from rindle.objectstore.payload import Payload
 from rindle.objectstore.retry import persist
 from rindle.objectstore.transfer import RequestBody, checksum, transmit
@@ -29,7 +23,6 @@ from rindle.objectstore.transfer import RequestBody, checksum, transmit
 Headers = Mapping[str, str]
 Result = TypeVar("Result")
 
-_READ_SIZE = 1 << 20
 _COPY_TIMEOUT = 600.0  # seconds in which the service copies within itself and says nothing
 _READING = BlobSasPermissions(read=True)
 
@@ -43,66 +36,14 @@ class Download:
     close: Callable[[], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Connections:
-    """What a store has open."""
-
-    service: BlobServiceClient
-    container: ContainerClient
-    signer: Signer
-
-
 class Container:
-    """The calls of the blob service on one container, under the store's prefix."""
+    """The calls of the blob service on one container, about blobs whose names begin with ``root``."""
 
-    def __init__(self, options: AzureOptions) -> None:
-        self.options = options
-        self.root = f"{options.prefix}/" if options.prefix else ""
-        self.account: Account = find_account(options)
-        self._kept = storage_headers(options.tier, options.encryption_scope)
-        self._stack = AsyncExitStack()
-        self._making = asyncio.Lock()
-        self._open: Connections | None = None
-        self._closed = False
-
-    async def aclose(self) -> None:
-        """Close all connections, and the credential if it was found here; harmless when done twice."""
-        async with self._making:
-            if not self._closed:
-                self._closed = True
-                close = getattr(self.account.credential, "close", None)
-                if close is not None and self.options.credential is None:
-                    self._stack.push_async_callback(close)
-                await self._stack.aclose()
-
-    async def connections(self) -> Connections:
-        """The SDK's clients, and their pool of connections, made when they are first needed. For one event loop."""
-        async with self._making:
-            if self._closed:
-                msg = "the store is closed"
-                raise StoreUnavailableError(msg, store=STORE)
-            if self._open is None:
-                self._open = await self._connect()
-            return self._open
-
-    async def _connect(self) -> Connections:
-        options = self.options
-        # Objects come as they are kept, whatever their content encoding says.
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=options.connections), auto_decompress=False, trust_env=True
-        )
-        await self._stack.enter_async_context(session)
-        service = BlobServiceClient(
-            self.account.url,
-            credential=self.account.credential,
-            transport=AioHttpTransport(session=session, session_owner=False),
-            retry_total=0,
-            connection_timeout=options.connect_timeout,
-            read_timeout=options.read_timeout,
-            connection_data_block_size=_READ_SIZE,
-        )
-        signer = Signer(self.account, options.container, service)
-        return Connections(service, service.get_container_client(options.container), signer)
+    def __init__(self, connection: Connection, root: str) -> None:
+        self.root = root
+        self._connection = connection
+        self._options = connection.options
+        self._kept = storage_headers(self._options.tier, self._options.encryption_scope)
 
     async def call(self, key: str, do: Callable[[BlobClient], Awaitable[Result]]) -> Result:
         """One call about a blob."""
@@ -111,10 +52,10 @@ class Container:
             with translated(key):
                 return await do(await self._blob(key))
 
-        return await persist(attempt, attempts=self.options.attempts)
+        return await persist(attempt, attempts=self._options.attempts)
 
     async def _blob(self, key: str) -> BlobClient:
-        return (await self.connections()).container.get_blob_client(self.root + key)
+        return (await self._connection.clients()).container.get_blob_client(self.root + key)
 
     async def send(
         self, key: str, payload: Payload, do: Callable[[BlobClient, Any, Headers], Awaitable[Result]]
@@ -126,7 +67,7 @@ class Container:
         crc = {"x-ms-content-crc64": spell_checksum(await checksum(payload, store=STORE, key=key))}
 
         async def attempt() -> Result:
-            body = RequestBody(payload, store=STORE, key=key, digest=False, patience=self.options.read_timeout)
+            body = RequestBody(payload, store=STORE, key=key, digest=False, patience=self._options.read_timeout)
             if payload.size == 0:
                 async for _ in body.checked():
                     pass
@@ -134,7 +75,7 @@ class Container:
                 blob = await self._blob(key)
                 return await transmit(body, do(blob, body if payload.size else b"", crc))
 
-        return await persist(attempt, attempts=self.options.attempts)
+        return await persist(attempt, attempts=self._options.attempts)
 
     # Objects
 
@@ -181,13 +122,13 @@ class Container:
 
         async def attempt() -> tuple[Sequence[BlobProperties | BlobPrefix], str | None]:
             with translated():
-                container = (await self.connections()).container
+                container = (await self._connection.clients()).container
                 listing = container.walk_blobs(**given) if delimiter else container.list_blobs(**given)
                 pages: Any = listing.by_page(token)
                 page = await anext(pages)
                 return [found async for found in page], pages.continuation_token or None
 
-        return await persist(attempt, attempts=self.options.attempts)
+        return await persist(attempt, attempts=self._options.attempts)
 
     async def copy_blob(self, source: str, target: str, headers: Headers, *, tags: bool) -> Headers:
         """Copy a blob of at most 256 MiB, with its tags if there are any to be."""
@@ -277,18 +218,18 @@ class Container:
         """The URL of a blob, with what lets its holder do something to it."""
         with translated(key):
             blob = await self._blob(key)
-            signer = (await self.connections()).signer
+            signer = (await self._connection.clients()).signer
             return f"{blob.url}?{await signer.sas(blob.blob_name, permission, **given)}"
 
     async def _source(self, key: str) -> tuple[str, str | None]:
         """A blob as a copy names what it is a copy of, and what lets the service read it."""
         with translated(key):
-            connections = await self.connections()
-            authorization = await connections.signer.source_authorization()
+            clients = await self._connection.clients()
+            authorization = await clients.signer.source_authorization()
             blob = await self._blob(key)
             if authorization is not None:
                 return blob.url, authorization
-            return f"{blob.url}?{await connections.signer.sas(blob.blob_name, _READING)}", None
+            return f"{blob.url}?{await clients.signer.sas(blob.blob_name, _READING)}", None
 
     @property
     def _scope(self) -> Headers:

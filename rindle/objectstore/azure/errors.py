@@ -92,6 +92,7 @@ _EXCEPTIONS: tuple[tuple[tuple[type[Exception], ...], type[ObjectStoreError]], .
         StoreUnavailableError,
     ),
 )
+_NOT_LET_IN = "failed to authenticate"  # of Azurite, with the code of who may not
 _FOREIGN = (sdk.AzureError, aiohttp.ClientError, OSError)
 
 
@@ -110,6 +111,8 @@ def _kind(error: Exception) -> type[ObjectStoreError]:
     status = _status(error)
     if status == 304:  # noqa: PLR2004 - HTTP's; with the code of a condition that does not hold
         return NotModifiedError
+    if _NOT_LET_IN in str(error).lower():
+        return UnauthenticatedError
     if status is not None:
         fallback = StoreUnavailableError if status >= 500 else ObjectStoreError  # noqa: PLR2004 - HTTP's
         return _CODES.get(_code(error), _STATUSES.get(status, fallback))

@@ -1,10 +1,10 @@
 """The journal of a multipart: which parts there are, and which attempt at each was the last.
 
 Azure keeps blocks beside a blob by names that the writer gives, and can forget them, but cannot say which of two was
-meant, nor that there is to be no more of them. So every multipart has an append blob,
-``.rindle/multiparts/<key>/<multipart id>``, to which each part adds a line when its block is stored, in the order of
-the service. Whoever finds no journal to add to has a multipart that is completed or aborted. The blob's own attributes
-and tags are those that the object will have.
+meant, nor that there is to be no more of them. So every multipart has an append blob in the container,
+``.rindle/multiparts/<name of the blob>/<multipart id>``, to which each part adds a line when its block is stored, in
+the order of the service. Whoever finds no journal to add to has a multipart that is completed or aborted. The journal's
+own attributes and tags are those that the object will have.
 """
 
 import re
@@ -26,24 +26,24 @@ _LONGEST_NAME = 1024
 def new_ref(key: str, *, root: str) -> MultipartRef:
     """A handle that no multipart has had. InvalidKeyError when the key leaves no room for the name of a journal."""
     ref = MultipartRef(key, secrets.token_hex(16))
-    surplus = len(root + journal_of(ref)) - _LONGEST_NAME
+    surplus = len(journal_of(ref, root=root)) - _LONGEST_NAME
     if surplus > 0:
         msg = f"the key of a multipart must be shorter here, by {surplus} characters"
         raise InvalidKeyError(msg, store=STORE, key=key)
     return ref
 
 
-def journal_of(ref: MultipartRef) -> str:
-    """Under which key the journal lies. MultipartNotFoundError for an id that is none of ours."""
+def journal_of(ref: MultipartRef, *, root: str) -> str:
+    """The name of the journal. MultipartNotFoundError for an id that is none of ours."""
     if not _MULTIPART_ID.fullmatch(ref.multipart_id):
         msg = "no such multipart"
         raise MultipartNotFoundError(msg, store=STORE, key=ref.key)
-    return f"{FOLDER}{ref.key}/{ref.multipart_id}"
+    return f"{FOLDER}{root}{ref.key}/{ref.multipart_id}"
 
 
-def ref_of(journal: str) -> MultipartRef | None:
-    """Whose journal lies under this key; None if it is none."""
-    key, _, multipart_id = journal.removeprefix(FOLDER).rpartition("/")
+def ref_of(journal: str, *, root: str) -> MultipartRef | None:
+    """Whose journal has this name; None if it is none."""
+    key, _, multipart_id = journal.removeprefix(FOLDER + root).rpartition("/")
     return MultipartRef(key, multipart_id) if key and _MULTIPART_ID.fullmatch(multipart_id) else None
 
 

@@ -9,6 +9,7 @@ from azure.storage.blob import BlobProperties, BlobSasPermissions
 from azure.storage.blob.aio import BlobPrefix
 from typing_extensions import override
 
+from rindle.objectstore.azure.connection import Connection
 from rindle.objectstore.azure.container import Container, Headers
 from rindle.objectstore.azure.errors import STORE, as_configuration_error, code_of
 from rindle.objectstore.azure.journal import (
@@ -102,7 +103,10 @@ class AzureStore(MultipartStore):
 
     def __init__(self, options: AzureOptions) -> None:
         self.options = options
-        self._container = Container(options)
+        self._connection = Connection(options)
+        self._root = f"{options.prefix}/" if options.prefix else ""
+        self._container = Container(self._connection, self._root)
+        self._journals = Container(self._connection, "")
         self.capabilities = Capabilities(
             put_create=True,
             put_update=True,
@@ -111,7 +115,7 @@ class AzureStore(MultipartStore):
             attributes=True,
             tags=options.tags,
             versions=options.versions,
-            signed_urls=self._container.account.can_sign,
+            signed_urls=self._connection.account.can_sign,
             copy_part=True,
             list_multiparts=True,
             part_limits=PART_LIMITS,
@@ -135,7 +139,7 @@ class AzureStore(MultipartStore):
         try:
             yield
         except ObjectStoreError as error:
-            raise as_configuration_error(error, self.options, self._container.account.url, step) from error
+            raise as_configuration_error(error, self.options, self._connection.account.url, step) from error
 
     @override
     async def find_multipart_expiry(self) -> timedelta | None:
@@ -144,7 +148,7 @@ class AzureStore(MultipartStore):
 
     @override
     async def aclose(self) -> None:
-        await self._container.aclose()
+        await self._connection.aclose()
 
     # Objects
 
@@ -254,7 +258,7 @@ class AzureStore(MultipartStore):
         listed, next_token = await self._container.list_page(
             prefix, delimiter=delimiter, start=start_after or None, token=token, limit=min(limit, _PAGE)
         )
-        root = self._container.root
+        root = self._root
         objects: list[ObjectMeta] = []
         prefixes: list[str] = []
         for found in listed:
@@ -316,7 +320,7 @@ class AzureStore(MultipartStore):
     @override
     async def _sign_url(self, method: SignedMethod, key: str, expires_in: timedelta) -> str:
         check_name(key)
-        if expires_in > _LONGEST_DELEGATION and self._container.account.signs_by_delegation:
+        if expires_in > _LONGEST_DELEGATION and self._connection.account.signs_by_delegation:
             msg = "without the account's key, a signed URL lasts 7 days at most"
             raise UnsupportedOperationError(msg, store=STORE, key=key)
         return await self._container.sign(key, _PERMISSIONS[method], expires_in=expires_in)
@@ -326,9 +330,9 @@ class AzureStore(MultipartStore):
     @override
     async def _create_multipart(self, key: str, options: MultipartOptions) -> MultipartRef:
         check_name(key)
-        ref = new_ref(key, root=self._container.root)
+        ref = new_ref(key, root=self._root)
         headers = {**attribute_headers(options.attributes), **tag_headers(options.tags)}
-        await self._container.create_journal(journal_of(ref), headers)
+        await self._journals.create_journal(self._journal(ref), headers)
         return ref
 
     @override
@@ -357,14 +361,17 @@ class AzureStore(MultipartStore):
             raise StoreUnavailableError(msg, store=STORE, key=source) from error
         return await self._enter(ref, part)
 
+    def _journal(self, ref: MultipartRef) -> str:
+        return journal_of(ref, root=self._root)
+
     async def _enter(self, ref: MultipartRef, part: PartMeta) -> PartMeta:
         with _in_multipart(ref):
-            await self._container.append(journal_of(ref), spell_part(part))
+            await self._journals.append(self._journal(ref), spell_part(part))
         return part
 
     async def _read_journal(self, ref: MultipartRef) -> tuple[Headers, Mapping[int, PartMeta]]:
         with _in_multipart(ref):
-            download = await self._container.get_blob(journal_of(ref), {}, None)
+            download = await self._journals.get_blob(self._journal(ref), {}, None)
         stream = ObjectStream(ref.key, download)
         try:
             return download.headers, read_parts(b"".join([chunk async for chunk in stream]))
@@ -392,7 +399,7 @@ class AzureStore(MultipartStore):
             return written
         named = [_named_part(known, part, ref) for part in parts]
         check_assembly(named, None, self.part_limits, store=STORE, ref=ref)
-        tags = await self._container.get_tags(journal_of(ref)) if "x-ms-tag-count" in journal else {}
+        tags = await self._journals.get_tags(self._journal(ref)) if "x-ms-tag-count" in journal else {}
         headers = {
             **attribute_headers(attributes_of(journal), writer=ref.multipart_id),
             **tag_headers(tags),
@@ -414,18 +421,17 @@ class AzureStore(MultipartStore):
     @override
     async def _abort_multipart(self, ref: MultipartRef) -> None:
         with suppress(MultipartNotFoundError, NotFoundError):
-            await self._container.delete_blob(journal_of(ref))
+            await self._journals.delete_blob(self._journal(ref))
 
     @override
     async def _list_multiparts(self, prefix: str) -> AsyncIterator[MultipartMeta]:
-        root = self._container.root
         token: str | None = None
         while True:
-            listed, token = await self._container.list_page(
-                FOLDER + prefix, delimiter=False, start=None, token=token, limit=_PAGE
+            listed, token = await self._journals.list_page(
+                FOLDER + self._root + prefix, delimiter=False, start=None, token=token, limit=_PAGE
             )
             for found in listed:
-                ref = ref_of(found.name.removeprefix(root))
+                ref = ref_of(found.name, root=self._root)
                 if isinstance(found, BlobProperties) and ref is not None and ref.key.startswith(prefix):
                     yield MultipartMeta(ref=ref, initiated_at=utc(found.creation_time))
             if token is None:

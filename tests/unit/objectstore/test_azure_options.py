@@ -150,5 +150,5 @@ async def test_a_url_opens_a_store_without_asking_anybody_and_shows_no_secret() 
     async with open_store("az://container/prefix?account=account", secret=KEY) as store:
         assert isinstance(store, AzureStore)
         assert repr(store) == "AzureStore(container='container', prefix='prefix')"
-        shown = repr([store, store.options, store._container.account, vars(store)])
+        shown = repr([store, store.options, store._connection.account, vars(store)])
         assert KEY not in shown

@@ -76,17 +76,18 @@ def test_other_keys_are_not(key: str) -> None:
 class TestJournal:
     def test_it_lies_under_its_multiparts_key(self) -> None:
         ref = new_ref("a/b c", root="prefix/")
-        assert journal_of(ref) == f".rindle/multiparts/a/b c/{ref.multipart_id}"
-        assert ref_of(journal_of(ref)) == ref
+        journal = journal_of(ref, root="prefix/")
+        assert journal == f".rindle/multiparts/prefix/a/b c/{ref.multipart_id}"
+        assert ref_of(journal, root="prefix/") == ref
 
     @pytest.mark.parametrize("multipart_id", ["", "x", "0" * 31, "0" * 33, "../../x", "é" * 32, "A" * 32])
     def test_what_is_no_id_has_none(self, multipart_id: str) -> None:
         with pytest.raises(MultipartNotFoundError):
-            journal_of(MultipartRef("key", multipart_id))
+            journal_of(MultipartRef("key", multipart_id), root="")
 
     @pytest.mark.parametrize("name", ["", "x", "0" * 32, f".rindle/multiparts/{'0' * 32}", ".rindle/multiparts/a/b"])
     def test_what_is_none_has_no_ref(self, name: str) -> None:
-        assert ref_of(name) is None
+        assert ref_of(name, root="") is None
 
     def test_a_key_must_leave_room_for_its_name(self) -> None:
         room = 1024 - len("prefix/.rindle/multiparts//") - 32
