@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Protocol, cast
 
 import google.auth
@@ -63,7 +64,8 @@ class Identity:
             return {"Authorization": f"Bearer {self._credentials.token}"}
 
     def _renew(self, credentials: Credentials) -> None:
-        credentials.refresh(Request(session=self._session))  # type: ignore[no-untyped-call]
+        ask = partial(Request(session=self._session), timeout=self._options.read_timeout)
+        credentials.refresh(ask)  # type: ignore[no-untyped-call]
 
     async def sign(self, message: bytes) -> bytes:
         """The signature of :attr:`signer`."""
