@@ -6,7 +6,7 @@
 # Another Python: make PYTHON=/usr/bin/python3.13 test
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-long chaos localstack versitygw lint types layers docs clean
+.PHONY: help serve test test-long chaos localstack versitygw azurite fake-gcs-server lint types layers docs clean
 
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
@@ -17,7 +17,7 @@ INSTALLED := .venv/installed
 
 help:
 	@echo 'make serve | test | test-long | chaos | lint | types | layers | docs | clean   (ARGS=... goes to serve and tests)'
-	@echo 'make localstack | versitygw   (S3 servers, for more of test-long)'
+	@echo 'make localstack | versitygw | azurite | fake-gcs-server   (servers of objects, for more of test-long)'
 
 serve: $(INSTALLED)
 	@$(BIN)/rindle serve $(ARGS)
@@ -46,6 +46,19 @@ versitygw: .versitygw/versitygw
 .versitygw/versitygw:
 	GOBIN="$(CURDIR)/.versitygw" go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
+azurite: .azurite/installed
+
+# Azure's emulator. It needs Node.js 20 or newer.
+.azurite/installed:
+	npm install --prefix .azurite --no-save --no-audit --no-fund --ignore-scripts --loglevel error azurite@3.37.0
+	@touch $@
+
+fake-gcs-server: .fake-gcs-server/fake-gcs-server
+
+# An emulator of Google Cloud Storage. It needs Go.
+.fake-gcs-server/fake-gcs-server:
+	GOBIN="$(CURDIR)/.fake-gcs-server" go install github.com/fsouza/fake-gcs-server@v1.56.1
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -60,7 +73,7 @@ docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf .venv .localstack .versitygw build dist tests/clients/node_modules
+	rm -rf .venv .localstack .versitygw .azurite .fake-gcs-server build dist tests/clients/node_modules
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find rindle tests alembic -name __pycache__ -exec rm -rf {} +
 

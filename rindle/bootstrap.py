@@ -107,7 +107,7 @@ async def open_components(
         stack.push_async_callback(database.aclose)
         listener = _make_listener(settings, database)
         await _prepare_schema(database, settings.database_url)
-        store = await stack.enter_async_context(await _open_store(settings.store_url))
+        store = await stack.enter_async_context(await _open_store(settings))
         await store.prepare()
         _require_publishing(settings, store.capabilities)
         for drawback in _drawbacks(store, settings.expires_in):
@@ -255,10 +255,10 @@ async def _prepare_schema(database: Database, url: str) -> None:
         await require_schema(database)
 
 
-async def _open_store(url: str) -> MultipartStore:
-    store = open_store(url)
+async def _open_store(settings: Settings) -> MultipartStore:
+    store = open_store(settings.store_url, **settings.store_options)
     if not isinstance(store, MultipartStore):
-        msg = f"the store {url} cannot assemble objects from parts, which uploads need"
+        msg = f"the store {settings.store_url} cannot assemble objects from parts, which uploads need"
         raise ConfigurationError(msg)
     return store
 

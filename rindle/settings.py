@@ -141,11 +141,17 @@ class Settings(BaseSettings):
     )
 
     data: Annotated[Path, BeforeValidator(_check_named)] = Field(
-        default=Path("rindle-data"), description="Folder for what the next three do not put elsewhere."
+        default=Path("rindle-data"), description="Folder for what store, database and tails do not put elsewhere."
     )
     store: Annotated[str | None, _EmptyIsNone] = Field(
         default=None,
-        description="Where the objects go: file:///folder, s3://bucket/prefix or memory://. Default: a folder in data.",
+        description="Where the objects go: file:///folder, s3://bucket/prefix, gs://bucket/prefix,"
+        " az://container/prefix?account=name or memory://. Default: a folder in data.",
+    )
+    store_secret: Annotated[SecretStr | None, _EmptyIsNone] = Field(
+        default=None,
+        description="What opens the store where nothing else does: for gs:// the key of a service account (JSON); for"
+        " az:// an account key, a connection string or a SAS token.",
     )
     database: Annotated[SecretStr | None, _EmptyIsNone] = Field(
         default=None,
@@ -290,6 +296,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        if self.store_secret is not None and not (self.store or "").startswith(("az:", "gs:")):
+            msg = "store_secret is for a store of gs:// or az://; no other takes a secret"
+            raise ValueError(msg)
         if self.cors_credentials and "*" in self.cors_origins:
             msg = "cors_credentials needs exact cors_origins: '*' would let every page act for its visitor"
             raise ValueError(msg)
@@ -316,6 +325,11 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """Where the objects go."""
         return self.store or (self.data.absolute() / "objects").as_uri()
+
+    @property
+    def store_options(self) -> dict[str, Any]:
+        """What else opens the store; it may hold a secret."""
+        return {} if self.store_secret is None else {"secret": self.store_secret.get_secret_value()}
 
     @property
     def database_url(self) -> str:
@@ -393,6 +407,6 @@ def _explain(error: ValidationError) -> str:
     for fault in error.errors(include_url=False):
         name = ".".join(str(part) for part in fault["loc"][:1])
         text = fault["msg"].removeprefix("Value error, ")
-        given = "" if name in ("", "database") else f" (given: {fault['input']!r})"
+        given = "" if name in ("", "database", "store_secret") else f" (given: {fault['input']!r})"
         faults.append(f"{name}: {text}{given}" if name else text)
     return "; ".join(faults)

@@ -1,4 +1,4 @@
-"""Parts of a machine that some tests need and it may lack: PostgreSQL, nginx, HAProxy, S3 servers, Node.js, curl..."""
+"""Parts of a machine that some tests need and it may lack: PostgreSQL, nginx, HAProxy, emulators, Node.js, curl..."""
 
 import os
 from typing import NoReturn

@@ -26,13 +26,14 @@ class Request:
 class Fault:
     """What happens to the next request that is about ``call``.
 
-    ``answer``: this status and body, and the service hears nothing. ``cut``: the connection is reset after so many
-    bytes of the body, ``lose``: when the service has answered, ``cut_answer``: after so many bytes of the answer.
-    ``hold``: nothing more happens, after the head, in the middle of the body, or when an answer is due.
+    ``answer``: this status and body, with these ``headers``, and the service hears nothing. ``cut``: the connection is
+    reset after so many bytes of the body, ``lose``: when the service has answered, ``cut_answer``: after so many bytes
+    of the answer. ``hold``: nothing more happens, after the head, in the middle of the body, or when an answer is due.
     """
 
     call: str
     answer: tuple[int, bytes] | None = None
+    headers: tuple[str, ...] = ()
     cut: int | None = None
     lose: bool = False
     cut_answer: int | None = None
@@ -126,7 +127,7 @@ class S3Proxy:
             await self._hold(writer)
             return
         if fault is not None and fault.answer is not None:
-            writer.write(_answer(*fault.answer))
+            writer.write(_answer(*fault.answer, *fault.headers))
             await writer.drain()
             return
         if self.held is not None and request.is_about(self.held):
@@ -171,6 +172,6 @@ def error_body(code: str) -> bytes:
     return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as the test wants it</Message></Error>".encode()
 
 
-def _answer(status: int, body: bytes) -> bytes:
-    head = f"HTTP/1.1 {status} Some\r\nContent-Type: application/xml\r\nConnection: close\r\n"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+def _answer(status: int, body: bytes, *headers: str) -> bytes:
+    lines = (f"HTTP/1.1 {status} Some", "Content-Type: application/xml", "Connection: close", *headers)
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body

@@ -17,7 +17,7 @@ from rindle.settings import Settings
 from rindle.uploads.keys import upload_of
 from rindle.uploads.model import UploadState
 
-_FLAGS = ("database", "data", "store", "tails", "key_prefix")
+_FLAGS = ("database", "data", "store", "store_secret", "tails", "key_prefix")
 _HEAD = ("key", "multipart id", "age", "upload")
 _PAGE = 1000
 

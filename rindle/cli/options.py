@@ -77,11 +77,13 @@ def settings_with_origins(flags: dict[str, Any]) -> Mapping[str, tuple[str, Orig
     given = {name: value for name, value in flags.items() if value is not None}
     settings = load_settings(given, config=config)
     origins = find_origins(given, config=config)
-    return {name: (_spell_masked(getattr(settings, name)), origins[name]) for name in Settings.model_fields}
+    return {name: (_spell_masked(name, getattr(settings, name)), origins[name]) for name in Settings.model_fields}
 
 
-def _spell_masked(value: object) -> str:
-    return mask(value.get_secret_value()) if isinstance(value, SecretStr) else describe_default(value)
+def _spell_masked(name: str, value: object) -> str:
+    if isinstance(value, SecretStr):
+        return mask(value.get_secret_value()) if name == "database" else "********"
+    return describe_default(value)
 
 
 def mask(url: str) -> str:

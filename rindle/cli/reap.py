@@ -21,6 +21,7 @@ from rindle.settings import Settings
 _FLAGS = (
     "database",
     "store",
+    "store_secret",
     "data",
     "tails",
     "key_prefix",

@@ -15,7 +15,7 @@ from rindle.errors import ConfigurationError
 from rindle.settings import Settings
 from rindle.uploads.tail import TailInfo
 
-_FLAGS = ("database", "data", "tails", "store")
+_FLAGS = ("database", "data", "tails", "store", "store_secret")
 _HEAD = ("name", "upload", "bytes", "age", "use")
 
 

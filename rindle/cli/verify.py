@@ -17,7 +17,7 @@ from rindle.settings import Settings
 from rindle.uploads.model import UploadState
 from rindle.uploads.verifying import Finding
 
-_FLAGS = ("database", "data", "store", "tails", "key_prefix")
+_FLAGS = ("database", "data", "store", "store_secret", "tails", "key_prefix")
 
 
 @dataclass(slots=True)

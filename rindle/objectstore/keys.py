@@ -39,3 +39,12 @@ def _check_text(text: str, *, store: str) -> None:
     if any(character < " " or character == "\x7f" for character in text):
         msg = "a key must not hold control characters"
         raise InvalidKeyError(msg, store=store, key=text)
+
+
+def is_key(name: str, *, store: str) -> bool:
+    """Whether a name that others may have given could be a key."""
+    try:
+        validate_key(name, store=store)
+    except InvalidKeyError:
+        return False
+    return True

@@ -1,8 +1,12 @@
-"""Work that goes on, and is waited for, although the one who waits was cancelled."""
+"""Work that goes on, and is waited for, although the one who waits was cancelled; and work side by side."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
+
+from rindle.objectstore.errors import ObjectStoreError
+from rindle.objectstore.types import DeleteResult
 
 Result = TypeVar("Result")
 
@@ -14,3 +18,23 @@ async def outlast(work: asyncio.Future[Result]) -> None:
             await asyncio.wait([work])
     if not work.cancelled():
         work.exception()
+
+
+async def delete_each(
+    delete: Callable[[str], Awaitable[None]], keys: Sequence[str], *, at_once: int
+) -> Sequence[DeleteResult]:
+    """One result for each key, in order; at most so many are under way at once."""
+    results = [DeleteResult(key) for key in keys]
+    waiting = iter(range(len(keys)))
+
+    async def work() -> None:
+        for number in waiting:
+            try:
+                await delete(keys[number])
+            except ObjectStoreError as error:
+                results[number] = DeleteResult(keys[number], error)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(at_once, len(keys))):
+            group.create_task(work())
+    return results

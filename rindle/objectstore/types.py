@@ -222,7 +222,9 @@ class PartLimits:
     ``min_size`` binds every part but the last. ``uniform``: all parts but the last have one size, given on create,
     and the last is not larger. ``consecutive``: part numbers on completion are 1, 2, 3 … without gaps. ``exhaustive``:
     a completion names all parts that were put. ``tags``: what is made of parts may have them, if objects may.
-    ``kept_for``: the store drops a multipart that is older by itself; None: it does not.
+    ``exclusive``: a multipart wants its key for itself; whatever else is put or removed under it, or completed, may
+    drop parts that it has, and its completion then ends in an InvalidPartError. ``kept_for``: the store drops a
+    multipart that is older by itself; None: it does not.
     """
 
     min_size: int
@@ -233,6 +235,7 @@ class PartLimits:
     consecutive: bool = False
     exhaustive: bool = False
     tags: bool = True
+    exclusive: bool = False
     kept_for: timedelta | None = None
 
 

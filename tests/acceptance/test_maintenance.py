@@ -402,7 +402,12 @@ class TestConfig:
         file.write_text('port = 9000\nkey_prefix = "film"\nexpires_in = "36h"\n')
         finished = run_rindle(
             *("config", "show", "--json", "--config", file, "--part-size", "8MiB"),
-            env={"RINDLE_PORT": "9001", "RINDLE_DATABASE": "postgresql://rindle:s3cret@db/rindle?sslpassword=s3cret"},
+            env={
+                "RINDLE_PORT": "9001",
+                "RINDLE_DATABASE": "postgresql://rindle:s3cret@db/rindle?sslpassword=s3cret",
+                "RINDLE_STORE": "gs://bucket",
+                "RINDLE_STORE_SECRET": '{"private_key": "s3cret", "token_uri": "https://example.org"}',
+            },
         )
         assert (finished.returncode, finished.stderr) == (0, "")
         shown: Mapping[str, Mapping[str, str]] = json.loads(finished.stdout)
@@ -412,6 +417,7 @@ class TestConfig:
         assert shown["part_size"] == {"value": "8MiB", "origin": "flag"}
         assert shown["host"] == {"value": "127.0.0.1", "origin": "default"}
         assert shown["database"]["value"] == "postgresql://rindle:********@db/rindle?********"
+        assert shown["store_secret"]["value"] == "********"
         assert "s3cret" not in finished.stdout
 
 

@@ -265,6 +265,14 @@ class TestTogether:
             load_settings({"cors_credentials": "true"})
         assert load_settings({"cors_credentials": "true", "cors_origins": "https://a"}).cors_credentials
 
+    @pytest.mark.parametrize("store", [None, "s3://bucket", "file:///data"])
+    def test_a_secret_needs_a_store_that_takes_one(self, store: str | None) -> None:
+        with pytest.raises(ConfigurationError, match="store_secret is for a store of gs:// or az://"):
+            load_settings({"store": store, "store_secret": "hidden"})
+        settings = load_settings({"store": "az://container", "store_secret": "hidden"})
+        assert settings.store_options == {"secret": "hidden"}
+        assert load_settings({"store": "gs://bucket", "store_secret": ""}).store_options == {}
+
     def test_a_planned_size_beyond_the_largest(self) -> None:
         with pytest.raises(ConfigurationError, match=r"deferred_size .* must not be larger than max_size"):
             load_settings({"deferred_size": "2GiB", "max_size": "1GiB"})
@@ -291,7 +299,7 @@ class TestSecrets:
     URL = "postgresql://rindle:s3cret@db/rindle"
 
     def test_they_are_not_shown(self) -> None:
-        settings = load_settings({"database": self.URL})
+        settings = load_settings({"database": self.URL, "store": "gs://bucket", "store_secret": "s3cret"})
         assert settings.database_url == self.URL
         shown: list[Any] = [settings, settings.model_dump(), settings.model_dump_json()]
         assert not any("s3cret" in f"{item} {item!r}" for item in shown)
@@ -299,4 +307,7 @@ class TestSecrets:
     def test_they_are_not_repeated_in_complaints(self, write_config: WriteConfig) -> None:
         with pytest.raises(ConfigurationError) as raised:
             load_settings({}, config=write_config("database = ['postgresql://rindle:s3cret@db/rindle']"))
+        assert "s3cret" not in f"{raised.value} {raised.value.__cause__}"
+        with pytest.raises(ConfigurationError) as raised:
+            load_settings({}, config=write_config("store_secret = ['s3cret']"))
         assert "s3cret" not in f"{raised.value} {raised.value.__cause__}"

@@ -1,16 +1,14 @@
 """One bucket: every call to the service goes through here, with the key's prefix on and foreign errors translated."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from rindle.objectstore.payload import Payload
-from rindle.objectstore.s3.bodies import RequestBody, checksum
 from rindle.objectstore.s3.client import Connection
 from rindle.objectstore.s3.errors import STORE, translated
 from rindle.objectstore.s3.options import S3Options
 from rindle.objectstore.s3.values import spell_checksum
-from rindle.objectstore.tasks import outlast
+from rindle.objectstore.transfer import RequestBody, checksum, transmit
 
 Answer = Mapping[str, Any]
 
@@ -63,17 +61,7 @@ class Bucket:
             async for _ in body.checked():
                 pass
             return await self.call(operation, key, Body=b"", **parameters)
-        sending = asyncio.ensure_future(self.call(operation, key, Body=body, **parameters))
-        first: list[asyncio.Future[Any]] = [sending, body.failed]
-        try:
-            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-            if body.failed.done():
-                raise body.failed.result()
-            return await sending
-        finally:
-            body.settle()
-            sending.cancel()
-            await outlast(sending)
+        return await transmit(body, self.call(operation, key, Body=body, **parameters))
 
     async def sign(self, operation: str, key: str, *, seconds: float) -> str:
         """A URL that does one call."""

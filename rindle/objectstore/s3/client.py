@@ -12,9 +12,9 @@ from botocore.awsrequest import AWSPreparedRequest
 from botocore.loaders import Loader
 
 from rindle.objectstore.errors import StoreUnavailableError
-from rindle.objectstore.s3.bodies import RequestBody
 from rindle.objectstore.s3.errors import STORE
 from rindle.objectstore.s3.options import S3Options
+from rindle.objectstore.transfer import RequestBody
 
 # The SDK makes the methods of its clients from a description, when it runs: there is nothing to type them against.
 Client = Any

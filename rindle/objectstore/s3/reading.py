@@ -1,17 +1,16 @@
 """Reading an object: what is asked of the service, and its bytes as they come."""
 
-import re
 from collections.abc import AsyncIterator
 from typing import Protocol
 
 from typing_extensions import override
 
+from rindle.objectstore.headers import one_e_tag, spell_range
 from rindle.objectstore.s3.errors import translated
 from rindle.objectstore.types import ByteRange, GetOptions, SuffixRange
 
 _READ_SIZE = 1 << 20
 _NOTHING: tuple[bytes, ...] = ()
-_ONE_E_TAG = re.compile(r'"?([^\s",*]+)"?')
 
 
 class Body(Protocol):
@@ -51,14 +50,8 @@ async def no_bytes() -> AsyncIterator[bytes]:
 
 
 def range_parameters(requested: ByteRange | SuffixRange | None) -> dict[str, str]:
-    """A range as HTTP spells it: both ends are in it."""
-    match requested:
-        case None:
-            return {}
-        case SuffixRange(length):
-            return {"Range": f"bytes=-{length}"}
-        case ByteRange(start, end):
-            return {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+    """The range that is asked for."""
+    return {} if requested is None else {"Range": spell_range(requested)}
 
 
 def condition_parameters(options: GetOptions) -> dict[str, str]:
@@ -67,5 +60,5 @@ def condition_parameters(options: GetOptions) -> dict[str, str]:
     All conditions are looked at in the answer, as services differ in how they read lists and several at once.
     """
     alone = options.if_match is None and options.if_unmodified_since is None
-    one = _ONE_E_TAG.fullmatch(options.if_none_match or "")
-    return {"IfNoneMatch": f'"{one[1]}"'} if alone and one else {}
+    one = one_e_tag(options.if_none_match)
+    return {"IfNoneMatch": f'"{one}"'} if alone and one else {}

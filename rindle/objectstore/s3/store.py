@@ -27,6 +27,7 @@ from rindle.objectstore.errors import (
     UnsupportedOperationError,
 )
 from rindle.objectstore.ext import copy_in_parts
+from rindle.objectstore.headers import unquoted
 from rindle.objectstore.keys import validate_key
 from rindle.objectstore.parts import check_assembly
 from rindle.objectstore.payload import BytesPayload, Payload
@@ -45,7 +46,6 @@ from rindle.objectstore.s3.values import (
     meta_of,
     spell_checksum,
     tag_parameters,
-    unquoted,
     utc,
 )
 from rindle.objectstore.types import (

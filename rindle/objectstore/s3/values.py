@@ -4,18 +4,15 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from email.errors import HeaderParseError
-from email.header import decode_header, make_header
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from rindle.objectstore.headers import NO_CONTENT_TYPE, read_text, spell_text, unquoted
 from rindle.objectstore.types import Attributes, ObjectMeta
 
 WRITER = "rindle-writer"
 """Metadata that says which call wrote an object; it is not shown to anybody."""
 
-# S3's own where none is given. Said, because an HTTP client would otherwise say another.
-_NO_CONTENT_TYPE = "binary/octet-stream"
 _NAMES = {
     "content_type": "ContentType",
     "content_disposition": "ContentDisposition",
@@ -23,42 +20,25 @@ _NAMES = {
     "content_language": "ContentLanguage",
     "cache_control": "CacheControl",
 }
-_ENCODED = re.compile(r"=\?[^?\s]+\?[bqBQ]\?[^?\s]*\?=")
 _CONTENT_RANGE = re.compile(r"bytes \d+-\d+/(\d+)")
 
 
 def attribute_parameters(attributes: Attributes, *, writer: str | None = None) -> dict[str, Any]:
     """What goes with a write, so that :func:`attributes_of` gives the same attributes."""
     parameters = {name: value for field, name in _NAMES.items() if (value := getattr(attributes, field)) is not None}
-    metadata = {name: _encode(value) for name, value in attributes.metadata.items()}
+    metadata = {name: spell_text(value) for name, value in attributes.metadata.items()}
     if writer is not None:
         metadata[WRITER] = writer
-    return {"ContentType": _NO_CONTENT_TYPE, **parameters, "Metadata": metadata}
+    return {"ContentType": NO_CONTENT_TYPE, **parameters, "Metadata": metadata}
 
 
 def attributes_of(answer: Mapping[str, Any]) -> Attributes:
     """The attributes in an answer to HEAD or GET."""
     found = {field: answer.get(name) for field, name in _NAMES.items()}
-    if found["content_type"] == _NO_CONTENT_TYPE:
+    if found["content_type"] == NO_CONTENT_TYPE:
         found["content_type"] = None
-    metadata = {name: _decode(value) for name, value in answer.get("Metadata", {}).items() if name != WRITER}
+    metadata = {name: read_text(value) for name, value in answer.get("Metadata", {}).items() if name != WRITER}
     return Attributes(**found, metadata=metadata)
-
-
-def _encode(value: str) -> str:
-    """As S3 itself spells what is not ASCII: RFC 2047, in one word however long."""
-    if value.isascii() and value.isprintable() and value == value.strip() and not _ENCODED.search(value):
-        return value
-    return f"=?UTF-8?B?{b64encode(value.encode()).decode()}?="
-
-
-def _decode(value: str) -> str:
-    if not _ENCODED.search(value):
-        return value
-    try:
-        return str(make_header(decode_header(value)))
-    except (HeaderParseError, LookupError, ValueError):
-        return value  # somebody else's, and no RFC 2047 after all
 
 
 def tag_parameters(tags: Mapping[str, str]) -> dict[str, str]:
@@ -86,11 +66,6 @@ def abort_rules(answer: Mapping[str, Any], root: str) -> Iterator[timedelta]:
         days = rule.get("AbortIncompleteMultipartUpload", {}).get("DaysAfterInitiation")
         if rule["Status"] == "Enabled" and days is not None and (root.startswith(prefix) or prefix.startswith(root)):
             yield timedelta(days=days)
-
-
-def unquoted(e_tag: str | None) -> str | None:
-    """An e_tag as the object store has it; an empty one is none."""
-    return (e_tag or "").strip('"') or None
 
 
 def utc(instant: datetime) -> datetime:

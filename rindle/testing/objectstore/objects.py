@@ -65,7 +65,13 @@ from rindle.testing.payloads import (
 
 
 class ObjectStoreContract:
-    """For every :class:`ObjectStore`."""
+    """For every :class:`ObjectStore`.
+
+    ``refused_keys``: those of the keys with odd characters that the store refuses, because the service behind it would
+    take them for others.
+    """
+
+    refused_keys: frozenset[str] = frozenset()
 
     pytestmark = pytest.mark.asyncio
 
@@ -125,6 +131,9 @@ class ObjectStoreContract:
 
     @pytest.mark.parametrize("key", SPECIAL_KEYS)
     async def test_a_key_may_hold_any_characters(self, store: ObjectStore, key: str) -> None:
+        if key in self.refused_keys:
+            await self._assert_refused(store, key)
+            return
         await store.put(key, b"here")
         assert await read(store, key) == b"here"
         assert await list_keys(store) == [key]
@@ -134,6 +143,10 @@ class ObjectStoreContract:
 
     @pytest.mark.parametrize("key", INVALID_KEYS, ids=ascii)
     async def test_what_no_store_could_keep_apart_is_no_key(self, store: ObjectStore, key: str) -> None:
+        await self._assert_refused(store, key)
+
+    @staticmethod
+    async def _assert_refused(store: ObjectStore, key: str) -> None:
         attempts: Sequence[Callable[[], Awaitable[object]]] = (
             lambda: store.put(key, UntouchablePayload()),
             lambda: store.get(key),
@@ -478,7 +491,7 @@ class ObjectStoreContract:
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 100])
     async def test_pages_give_every_key_once_in_order(self, store: ObjectStore, limit: int) -> None:
-        keys = ["a/b/c", "a/b/d", "a/e", "a.", "b", "c/d/e/f", "d"]
+        keys = ["a/b/c", "a/b/d", "a/e", "a-", "b", "c/d/e/f", "d"]
         await fill(store, keys)
         pages = await list_pages(store, delimiter=False, limit=limit)
         assert [key for page in pages for key in page] == sorted(keys)

@@ -1,8 +1,9 @@
-"""A payload as the body of a request: neither joined nor copied, and sent again from its start on a retry."""
+"""A payload as the body of an HTTP request: neither joined nor copied, and sent again from its start on a retry."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
+from typing import Any, TypeVar
 
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload as HttpPayload
@@ -10,18 +11,21 @@ from typing_extensions import override
 
 from rindle.objectstore.errors import StoreTimeoutError
 from rindle.objectstore.payload import Payload, PayloadCheck, batches, crc64nvme
+from rindle.objectstore.tasks import outlast
+
+Result = TypeVar("Result")
 
 _STEP = 1 << 18  # what is sent before others get their turn in the event loop
 
 
 class RequestBody(HttpPayload):
-    """What the SDK takes for a file that it can rewind, and aiohttp for a body that writes itself.
+    """What SDKs take for a file that they can rewind, and aiohttp for a body that writes itself.
 
     The last bytes are not sent before the payload has proved to be as long as it said, and, with ``digest``, to have
     the CRC-64/NVME that it said: a request that is cut short writes nothing. ``failed`` gets what the payload raises,
-    which the SDK would take for a broken connection and try again.
+    which an SDK would take for a broken connection and try again.
 
-    ``patience``: seconds until a service that takes no more bytes is given up. Neither the SDK nor aiohttp has a bound
+    ``patience``: seconds until a service that takes no more bytes is given up. Neither SDKs nor aiohttp have a bound
     for that, nor for how long a service may think about a request's head before it wants the body.
     """
 
@@ -52,7 +56,7 @@ class RequestBody(HttpPayload):
             self.failed.set_result(StoreTimeoutError(msg, store=self._store, key=self._key))
 
     def __len__(self) -> int:
-        return self._payload.size
+        return self.size or 0
 
     def tell(self) -> int:
         """Where a file would be: every sending starts at the beginning."""
@@ -63,7 +67,7 @@ class RequestBody(HttpPayload):
         return 0
 
     def read(self, size: int = -1) -> bytes:
-        """Nobody reads it: the SDK only looks whether this is there, to know a file by it."""
+        """Nobody reads it: SDKs only look whether this is there, to know a file by it."""
         raise NotImplementedError
 
     @override
@@ -115,3 +119,18 @@ async def checksum(payload: Payload, *, store: str, key: str) -> int:
                     crc = crc64nvme(chunk, crc)
         check.finish()
     return crc
+
+
+async def transmit(body: RequestBody, request: Awaitable[Result]) -> Result:
+    """The answer to a request with this body. What the payload raises comes through as it is, and ends the request."""
+    sending = asyncio.ensure_future(request)
+    first: list[asyncio.Future[Any]] = [sending, body.failed]
+    try:
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        if body.failed.done():
+            raise body.failed.result()
+        return await sending
+    finally:
+        body.settle()
+        sending.cancel()
+        await outlast(sending)

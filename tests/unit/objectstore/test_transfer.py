@@ -8,8 +8,8 @@ from aiohttp.abc import AbstractStreamWriter
 
 from rindle.objectstore.errors import IntegrityError, StoreTimeoutError
 from rindle.objectstore.payload import BytesPayload, Payload, crc64nvme
-from rindle.objectstore.s3.bodies import RequestBody, checksum
 from rindle.objectstore.s3.values import spell_checksum
+from rindle.objectstore.transfer import RequestBody, checksum
 from rindle.testing.payloads import FailingPayload, MislabelledPayload, SourceFailedError
 
 CHUNKS = [bytes([number]) * 70_000 for number in range(9)]
