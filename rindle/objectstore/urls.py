@@ -1,20 +1,25 @@
 """From a URL to the store that it names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from rindle.errors import ConfigurationError
 from rindle.objectstore.base import ObjectStore
 
+Options = Mapping[str, Any]
 
-def open_store(url: str) -> ObjectStore:
-    """The store that a URL names; whoever opens it closes it. Nothing is read or written yet.
+
+def open_store(url: str, **options: Any) -> ObjectStore:  # noqa: ANN401 - each store has options of its own
+    """The store that a URL names; whoever opens it closes it (``async with``). Nothing is read or written yet.
 
     ``memory://`` ends with the process; ``file:///absolute/path`` keeps objects as files; ``s3://bucket/prefix``, with
-    parameters, keeps them in a bucket. ConfigurationError says what is wrong with another one and how to mend it; it
-    never repeats the URL, which might hold a password.
+    parameters, keeps them in a bucket. ``options`` go before what the URL says, as values and not as text: of ``s3://``
+    those of :class:`S3Options`, of ``file://`` and ``memory://`` those of their classes. ConfigurationError says what
+    is wrong and how to mend it; it never repeats the URL, which might hold a password.
     """
     parts = urlsplit(url)
     opener = _OPENERS.get(parts.scheme)
@@ -23,7 +28,7 @@ def open_store(url: str) -> ObjectStore:
     if parts.fragment:
         msg = f"{parts.scheme}:// takes nothing after '#'; write %23 if it belongs to the path"
         raise ConfigurationError(msg)
-    return opener(parts)
+    return opener(parts, options)
 
 
 def _unknown_scheme(url: str, scheme: str) -> str:
@@ -42,17 +47,28 @@ def _refuse_parameters(parts: SplitResult) -> None:
         raise ConfigurationError(msg)
 
 
-def _open_memory(parts: SplitResult) -> ObjectStore:
+def _check_options(scheme: str, options: Options, known: Iterable[str]) -> Options:
+    """The options, if the store has them."""
+    names = sorted(known)
+    for name in options:
+        if name not in names:
+            nearest = get_close_matches(name, names, n=1, cutoff=0)[0]
+            msg = f"{scheme}:// takes no option {name}; did you mean {nearest}?"
+            raise ConfigurationError(msg)
+    return options
+
+
+def _open_memory(parts: SplitResult, options: Options) -> ObjectStore:
     _refuse_parameters(parts)
     if parts.netloc or parts.path:
         msg = "there is one memory, without a name: write memory://"
         raise ConfigurationError(msg)
     from rindle.objectstore.memory import MemoryStore  # noqa: PLC0415 - a backend is loaded when it is asked for
 
-    return MemoryStore()
+    return MemoryStore(**_check_options("memory", options, ["part_limits"]))
 
 
-def _open_file(parts: SplitResult) -> ObjectStore:
+def _open_file(parts: SplitResult, options: Options) -> ObjectStore:
     _refuse_parameters(parts)
     path = Path(unquote(parts.path))
     if parts.netloc not in {"", "localhost"} or not path.is_absolute():
@@ -61,20 +77,21 @@ def _open_file(parts: SplitResult) -> ObjectStore:
         raise ConfigurationError(msg)
     from rindle.objectstore.local import LocalStore  # noqa: PLC0415 - a backend is loaded when it is asked for
 
-    return LocalStore(path)
+    return LocalStore(path, **_check_options("file", options, ["threads"]))
 
 
-def _open_s3(parts: SplitResult) -> ObjectStore:
+def _open_s3(parts: SplitResult, options: Options) -> ObjectStore:
     try:
         from rindle.objectstore.s3 import S3Store  # noqa: PLC0415 - a backend is loaded when it is asked for
         from rindle.objectstore.s3.options import parse_url  # noqa: PLC0415 - with it
     except ModuleNotFoundError as error:
         msg = "s3:// needs the SDK: pip install 'rindle-uploads[s3]'"
         raise ConfigurationError(msg) from error
-    return S3Store(parse_url(parts))
+    given = parse_url(parts)
+    return S3Store(replace(given, **_check_options("s3", options, (field.name for field in fields(given)))))
 
 
-_OPENERS: Mapping[str, Callable[[SplitResult], ObjectStore]] = {
+_OPENERS: Mapping[str, Callable[[SplitResult, Options], ObjectStore]] = {
     "file": _open_file,
     "memory": _open_memory,
     "s3": _open_s3,

@@ -6,7 +6,11 @@ from rindle.errors import ConfigurationError
 from rindle.objectstore.base import MultipartStore
 from rindle.objectstore.local import LocalStore
 from rindle.objectstore.memory import MemoryStore
+from rindle.objectstore.s3 import S3Store
+from rindle.objectstore.types import PartLimits
 from rindle.objectstore.urls import open_store
+
+S3_LIKE = PartLimits(min_size=5 << 20, max_size=5 << 30, max_count=10_000, max_object_size=5 << 40)
 
 
 async def test_memory_is_opened() -> None:
@@ -83,3 +87,35 @@ def test_parameters_are_refused_by_name() -> None:
 def test_memory_has_no_name(url: str) -> None:
     with pytest.raises(ConfigurationError, match="write memory://"):
         open_store(url)
+
+
+async def test_options_go_before_what_the_url_says(tmp_path: Path) -> None:
+    async with open_store("memory://", part_limits=S3_LIKE) as store:
+        assert isinstance(store, MemoryStore)
+        assert store.part_limits is S3_LIKE
+    async with open_store(f"file://{tmp_path}/root", threads=1) as store:
+        await store.put("key", b"bytes")
+    async with open_store("s3://bucket/prefix?attempts=2&region=here", attempts=7, versions=True) as store:
+        assert isinstance(store, S3Store)
+        options = store.options
+        assert (options.bucket, options.prefix, options.region) == ("bucket", "prefix", "here")
+        assert (options.attempts, options.versions, store.capabilities.versions) == (7, True, True)
+
+
+@pytest.mark.parametrize(
+    ("url", "option", "nearest"),
+    [
+        ("memory://", "parts", "part_limits"),
+        ("file:///data", "thread", "threads"),
+        ("s3://bucket", "end_point", "endpoint"),
+        ("s3://bucket", "secret", "bucket"),
+    ],
+)
+def test_an_unknown_option_is_told_the_nearest_and_never_its_value(url: str, option: str, nearest: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"takes no option {option}; did you mean {nearest}\?$"):
+        open_store(url, **{option: "hidden"})
+
+
+def test_options_are_checked_as_those_of_a_url_are() -> None:
+    with pytest.raises(ConfigurationError, match="min_part_size"):
+        open_store("s3://bucket", min_part_size=0)
