@@ -55,6 +55,7 @@ from rindle.testing.objectstore.helpers import (
     outcome,
     undeclared,
 )
+from rindle.testing.objectstore.streams import StreamsContract
 from rindle.testing.payloads import (
     FailingPayload,
     HeldPayload,
@@ -64,7 +65,7 @@ from rindle.testing.payloads import (
 )
 
 
-class ObjectStoreContract:
+class ObjectStoreContract(StreamsContract):
     """For every :class:`ObjectStore`."""
 
     pytestmark = pytest.mark.asyncio
