@@ -72,6 +72,18 @@ if TYPE_CHECKING:
     from rindle.objectstore.payload import BytesPayload, FilePayload, JoinedPayload, Payload
     from rindle.objectstore.s3 import S3Options, S3Store
     from rindle.objectstore.urls import open_store
+    from rindle.objectstore.wrappers import (
+        Meter,
+        OperationStats,
+        RetryBudget,
+        StoreCall,
+        StoreStats,
+        limited,
+        metered,
+        prefixed,
+        read_only,
+        retrying,
+    )
 
 __all__ = [
     "AlreadyExistsError",
@@ -94,6 +106,7 @@ __all__ = [
     "ListPage",
     "LocalStore",
     "MemoryStore",
+    "Meter",
     "MultipartMeta",
     "MultipartNotFoundError",
     "MultipartOptions",
@@ -104,6 +117,7 @@ __all__ = [
     "ObjectMeta",
     "ObjectStore",
     "ObjectStoreError",
+    "OperationStats",
     "PartLimits",
     "PartMeta",
     "Payload",
@@ -112,10 +126,13 @@ __all__ = [
     "PutMode",
     "PutOptions",
     "PutResult",
+    "RetryBudget",
     "S3Options",
     "S3Store",
     "SignedMethod",
+    "StoreCall",
     "StoreFullError",
+    "StoreStats",
     "StoreTimeoutError",
     "StoreUnavailableError",
     "SuffixRange",
@@ -128,11 +145,16 @@ __all__ = [
     "download",
     "exists",
     "get_ranges",
+    "limited",
+    "metered",
     "open_store",
+    "prefixed",
     "put_stream",
     "read",
+    "read_only",
     "rename",
     "rename_if_not_exists",
+    "retrying",
 ]
 
 # Loaded when they are asked for: not every program that knows their values reads and writes, or has every SDK.
@@ -145,21 +167,31 @@ _HOMES = {
     "Key": "base",
     "LocalStore": "local",
     "MemoryStore": "memory",
+    "Meter": "wrappers",
     "MultipartStore": "base",
     "ObjectStore": "base",
+    "OperationStats": "wrappers",
     "Payload": "payload",
+    "RetryBudget": "wrappers",
     "S3Options": "s3",
     "S3Store": "s3",
     "SignedMethod": "base",
+    "StoreCall": "wrappers",
+    "StoreStats": "wrappers",
     "copy_in_parts": "ext",
     "download": "ext",
     "exists": "ext",
     "get_ranges": "ext",
+    "limited": "wrappers",
+    "metered": "wrappers",
     "open_store": "urls",
+    "prefixed": "wrappers",
     "put_stream": "ext",
     "read": "ext",
+    "read_only": "wrappers",
     "rename": "ext",
     "rename_if_not_exists": "ext",
+    "retrying": "wrappers",
 }
 
 

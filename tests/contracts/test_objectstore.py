@@ -1,4 +1,4 @@
-"""The contract suites on every store that needs no server, and on the wrapper for tests."""
+"""The contract suites on every store that needs no server."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +10,6 @@ from rindle.objectstore.base import MultipartStore
 from rindle.objectstore.local import LocalStore
 from rindle.objectstore.memory import ANY_PARTS, MemoryStore
 from rindle.objectstore.types import Capabilities, PartLimits
-from rindle.testing.faults import FaultyStore
 from rindle.testing.objectstore import MultipartStoreContract
 
 # S3's shape, on a scale that keeps the tests quick.
@@ -39,13 +38,6 @@ class TestMemoryStoreThatDeclaresNothing(MultipartStoreContract):
     async def store(self) -> AsyncIterator[MultipartStore]:
         async with MemoryStore() as store:
             store.capabilities = Capabilities(part_limits=ANY_PARTS)
-            yield store
-
-
-class TestFaultyStoreWithoutFaults(MultipartStoreContract):
-    @pytest.fixture
-    async def store(self) -> AsyncIterator[MultipartStore]:
-        async with FaultyStore(MemoryStore()) as store:
             yield store
 
 
