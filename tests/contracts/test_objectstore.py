@@ -20,6 +20,8 @@ R2_LIKE = PartLimits(min_size=5000, max_size=5_000_000, max_count=10_000, max_ob
 
 
 class TestMemoryStore(MultipartStoreContract):
+    column = "memory"
+
     @pytest.fixture
     async def store(self) -> AsyncIterator[MultipartStore]:
         async with MemoryStore() as store:
@@ -27,6 +29,8 @@ class TestMemoryStore(MultipartStoreContract):
 
 
 class TestMemoryStoreWithTheLimitsOfOthers(MultipartStoreContract):
+    column = ""
+
     @pytest.fixture(params=[S3_LIKE, R2_LIKE], ids=["s3", "r2"])
     async def store(self, request: pytest.FixtureRequest) -> AsyncIterator[MultipartStore]:
         async with MemoryStore(request.param) as store:
@@ -34,6 +38,8 @@ class TestMemoryStoreWithTheLimitsOfOthers(MultipartStoreContract):
 
 
 class TestMemoryStoreThatDeclaresNothing(MultipartStoreContract):
+    column = ""
+
     @pytest.fixture
     async def store(self) -> AsyncIterator[MultipartStore]:
         async with MemoryStore() as store:
@@ -42,6 +48,8 @@ class TestMemoryStoreThatDeclaresNothing(MultipartStoreContract):
 
 
 class TestLocalStore(MultipartStoreContract):
+    column = "local disk"
+
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[MultipartStore]:
         self.root = tmp_path / "root"

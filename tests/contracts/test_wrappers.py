@@ -81,6 +81,8 @@ def wrappers(names: Iterable[str]) -> Iterable[ParameterSet]:
 
 
 class TestAroundMultiparts(MultipartStoreContract):
+    column = ""
+
     @pytest.fixture(params=wrappers(MULTIPART))
     async def store(self, request: pytest.FixtureRequest) -> AsyncIterator[MultipartStore]:
         async with MULTIPART[request.param](MemoryStore()) as store:
@@ -88,6 +90,8 @@ class TestAroundMultiparts(MultipartStoreContract):
 
 
 class TestAroundAPlainStore(ObjectStoreContract):
+    column = ""
+
     @pytest.fixture(params=wrappers(PLAIN))
     async def store(self, request: pytest.FixtureRequest) -> AsyncIterator[ObjectStore]:
         async with PLAIN[request.param](PlainStore(MemoryStore())) as store:

@@ -215,9 +215,15 @@ class _Retrying(Wrapper):
         result.attributes = _unmarked(result.attributes)
 
         async def reopen(start: int) -> GetResult:
-            rest = ByteRange(start, result.range[1])
-            same = GetOptions(range=rest, if_match=result.meta.e_tag, version=options.version)
-            return await self.inner.get(key, same)
+            rest = replace(
+                options,
+                range=ByteRange(start, result.range[1]),
+                if_match=result.meta.e_tag,
+                if_none_match=None,
+                if_modified_since=None,
+                if_unmodified_since=None,
+            )
+            return await self.inner.get(key, rest)
 
         return with_stream(result, _ResumedStream(result, reopen, _Attempts(self._policy)))
 
