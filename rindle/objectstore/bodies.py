@@ -67,15 +67,16 @@ def _open_stream(body: object) -> AsyncGenerator[bytes, None]:
 async def _read_file(read: Callable[[int], Any]) -> AsyncGenerator[bytes, None]:
     waits = inspect.iscoroutinefunction(read)
     while chunk := await (read(READ_SIZE) if waits else asyncio.to_thread(read, READ_SIZE)):
-        yield _as_bytes(chunk)
+        yield as_bytes(chunk)
 
 
 async def _checked(chunks: AsyncIterable[object]) -> AsyncGenerator[bytes, None]:
     async for chunk in chunks:
-        yield _as_bytes(chunk)
+        yield as_bytes(chunk)
 
 
-def _as_bytes(chunk: object) -> bytes:
+def as_bytes(chunk: object) -> bytes:
+    """A chunk of a body; one that could change is copied. TypeError for what is none."""
     match chunk:
         case bytes():
             return chunk
