@@ -19,6 +19,7 @@ from typing import Any, Literal, Self, final
 
 from typing_extensions import TypeIs, override
 
+from rindle.errors import ConfigurationError
 from rindle.objectstore.bodies import Body, SizedBody, open_body, open_sized_body
 from rindle.objectstore.errors import InvalidPartError, ObjectStoreError, UnsupportedOperationError
 from rindle.objectstore.keys import validate_key, validate_prefix
@@ -246,8 +247,13 @@ class ObjectStore(ABC):
         store belongs to the loop that first used it. ``asynchronous`` says so to those who look at that flag.
         ConfigurationError if fsspec is not installed. Closing the store is left to its owner.
         """
-        # By name: what is built on stores is not known to them.
-        return import_module("rindle.objectstore.fsspec").open_file_system(self, asynchronous=asynchronous, loop=loop)
+        try:
+            # By name: what is built on stores is not known to them.
+            home = import_module("rindle.objectstore.fsspec")
+        except ModuleNotFoundError as error:
+            msg = "a store as a file system needs fsspec: pip install 'rindle-uploads[fsspec]'"
+            raise ConfigurationError(msg) from error
+        return home.open_file_system(self, asynchronous=asynchronous, loop=loop)
 
     async def prepare(self) -> None:
         """See, before the first use, that the store can be used; and learn what it can do where that differs.
