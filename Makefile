@@ -6,7 +6,7 @@
 # Another Python: make PYTHON=/usr/bin/python3.13 test
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-long chaos localstack versitygw azurite fake-gcs-server lint types layers docs clean
+.PHONY: help serve test test-long chaos stores localstack versitygw azurite fake-gcs-server lint types layers docs clean
 
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
@@ -16,7 +16,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 help:
-	@echo 'make serve | test | test-long | chaos | lint | types | layers | docs | clean   (ARGS=... goes to serve and tests)'
+	@echo 'make serve | test | test-long | chaos | stores | lint | types | layers | docs | clean   (ARGS=... goes to serve and tests)'
 	@echo 'make localstack | versitygw | azurite | fake-gcs-server   (servers of objects, for more of test-long)'
 
 serve: $(INSTALLED)
@@ -30,6 +30,10 @@ test-long: $(INSTALLED)
 
 chaos: $(INSTALLED)
 	$(BIN)/python -m pytest -m chaos $(ARGS)
+
+# The contract of all stores on whatever is installed; what it shows becomes the table in the documents.
+stores: $(INSTALLED)
+	$(BIN)/python -m pytest -n auto -m 'long or not long' --store-matrix=docs/reference/stores.md $(ARGS) tests/contracts
 
 localstack: .localstack/installed
 

@@ -7,6 +7,9 @@
     uploads = rindle.create_app(rindle.Settings(data="/var/lib/rindle"))
 
 ``uploads`` is an ASGI app; see :class:`rindle.asgi.app.UploadApp` for how it joins another app.
+
+The object store that it stands on is of use by itself: ``rindle.open_store(url)``, :mod:`rindle.objectstore`, and
+:mod:`rindle.sync` for code that does not await.
 """
 
 from importlib import import_module

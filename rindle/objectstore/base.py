@@ -4,20 +4,30 @@ The public methods are final: they check the key, the options and the capability
 backend's hook of the same name with an underscore. So no backend and no wrapper can disagree about what is refused.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
+from importlib import import_module
 from itertools import pairwise
 from pathlib import PurePosixPath
 from types import TracebackType
-from typing import Literal, Self, final
+from typing import Any, Literal, Self, final
 
+from typing_extensions import TypeIs, override
+
+from rindle.errors import ConfigurationError
+from rindle.objectstore.bodies import Body, SizedBody, open_body, open_sized_body
 from rindle.objectstore.errors import InvalidPartError, ObjectStoreError, UnsupportedOperationError
 from rindle.objectstore.keys import validate_key, validate_prefix
-from rindle.objectstore.payload import BytesPayload, Payload
+from rindle.objectstore.payload import BytesPayload, FilePayload, Payload
+from rindle.objectstore.result import GetResult
+from rindle.objectstore.streams import asynchronous, chained, in_order, repack
+from rindle.objectstore.tasks import outlast
 from rindle.objectstore.types import (
-    NO_ATTRIBUTES,
     Attributes,
     ByteRange,
     Capabilities,
@@ -37,56 +47,17 @@ from rindle.objectstore.types import (
     UpdateVersion,
 )
 
+__all__ = ["PAGE_SIZE", "PART_SIZE", "GetResult", "Key", "MultipartStore", "ObjectStore", "SignedMethod"]
+
 Key = str | PurePosixPath
 SignedMethod = Literal["GET", "HEAD", "PUT", "DELETE"]
 PAGE_SIZE = 1000
+PART_SIZE = 8 << 20
+LARGE_FILE = 64 << 20
 
 _PUT = PutOptions()
 _GET = GetOptions()
 _MULTIPART = MultipartOptions()
-
-
-class GetResult:
-    """An object that is being read: what it is, and its bytes as a stream.
-
-    Iterate once, or call :meth:`read`. Whoever got it closes it: it is an async context manager, and reading to
-    the end closes it too. ``range`` is the part that the stream gives, half-open; the whole object without one.
-    """
-
-    def __init__(
-        self,
-        *,
-        meta: ObjectMeta,
-        attributes: Attributes = NO_ATTRIBUTES,
-        range: tuple[int, int] | None = None,  # noqa: A002 - the word of the HTTP and object_store APIs
-        stream: AsyncIterator[bytes],
-    ) -> None:
-        self.meta = meta
-        self.attributes = attributes
-        self.range = (0, meta.size) if range is None else range
-        self._stream = stream
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._stream
-
-    async def read(self) -> bytes:
-        """All bytes of the range at once, in memory."""
-        async with aclosing(self):
-            return b"".join([chunk async for chunk in self])
-
-    async def aclose(self) -> None:
-        """Let go of the file or connection behind the stream; harmless when done twice."""
-        close = getattr(self._stream, "aclose", None)
-        if close is not None:
-            await close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 class ObjectStore(ABC):
@@ -102,18 +73,29 @@ class ObjectStore(ABC):
     capabilities: Capabilities
 
     @final
-    async def put(self, key: Key, payload: Payload | bytes, options: PutOptions = _PUT) -> PutResult:
+    async def put(self, key: Key, body: Body, options: PutOptions = _PUT) -> PutResult:
         """Write an object, atomically and durably.
 
         AlreadyExistsError for mode ``"create"`` when the key is taken; PreconditionFailedError for an
-        :class:`UpdateVersion` when the key is absent or holds another version; IntegrityError when the payload gives
+        :class:`UpdateVersion` when the key is absent or holds another version; IntegrityError when a payload gives
         other bytes than its ``size`` and ``crc64nvme`` say, and nothing is kept. After a TransientStoreError the
         object is either as before or as written.
+
+        Bytes and payloads are one write. A stream is one too if it fits into a part; a longer one, and a file of more
+        than 64 MiB given by its path, goes in parts of one size (``options.part_size``), several at a time, so that
+        ``options.parts_in_flight`` and one more are in memory. If the stream raises, or this is cancelled, nothing is
+        left. To create in parts the store must have ``complete_create``, and no store can update in parts: a stream
+        too long for its mode is an UnsupportedOperationError, a file is then one write.
         """
         name = validate_key(key, store=self.name)
         self._check_write(name, options.mode, options.attributes, options.tags)
-        body = BytesPayload(payload) if isinstance(payload, bytes) else payload
-        return await self._put(name, body, options)
+        opened = await open_body(body)
+        if not isinstance(opened, Payload):
+            return await self._put_stream(name, opened, options)
+        if isinstance(opened, FilePayload) and opened is not body and self._splits(opened.size, options.mode):
+            size = self._part_size(options, opened.size)
+            return await self._put_parts(name, asynchronous(opened.slices(size)), replace(options, part_size=size))
+        return await self._put(name, opened, options)
 
     @final
     async def get(self, key: Key, options: GetOptions = _GET) -> GetResult:
@@ -136,7 +118,9 @@ class ObjectStore(ABC):
     @final
     async def delete(self, key: Key) -> None:
         """Remove an object. Idempotent: a key that is absent is fine, on every backend."""
-        await self._delete(validate_key(key, store=self.name))
+        name = validate_key(key, store=self.name)
+        self._require_writable(name)
+        await self._delete(name)
 
     @final
     async def delete_many(self, keys: Iterable[Key]) -> Sequence[DeleteResult]:
@@ -145,6 +129,7 @@ class ObjectStore(ABC):
         InvalidKeyError, before anything is removed, when one of them could not be a key at all.
         """
         names = [validate_key(key, store=self.name) for key in keys]
+        self._require_writable()
         return await self._delete_many(names)
 
     @final
@@ -226,6 +211,7 @@ class ObjectStore(ABC):
         """
         source_name = validate_key(source, store=self.name)
         target_name = validate_key(target, store=self.name)
+        self._require_writable(target_name)
         if mode == "create":
             self._require("copy_create", declared=self.capabilities.copy_create, key=target_name)
         return await self._copy(source_name, target_name, mode=mode)
@@ -241,15 +227,38 @@ class ObjectStore(ABC):
     async def put_tags(self, key: Key, tags: Mapping[str, str]) -> None:
         """Replace all tags of an object, leaving its bytes and e_tag alone; NotFoundError if it is absent."""
         name = validate_key(key, store=self.name)
+        self._require_writable(name)
         self._require("tags", declared=self.capabilities.tags, key=name)
         await self._put_tags(name, tags)
 
     @final
     async def sign_url(self, method: SignedMethod, key: Key, expires_in: timedelta) -> str:
-        """A URL that lets whoever holds it do one thing to one object for a while."""
+        """A URL that lets whoever holds it do one thing to one object for a while: a time above zero."""
         name = validate_key(key, store=self.name)
+        if method in {"PUT", "DELETE"}:
+            self._require_writable(name)
         self._require("signed_urls", declared=self.capabilities.signed_urls, key=name)
+        if expires_in <= timedelta(0):
+            msg = f"a signed URL must be good for some time, not for {expires_in}"
+            raise ValueError(msg)
         return await self._sign_url(method, name, expires_in)
+
+    @final
+    def as_fsspec(self, *, asynchronous: bool = False, loop: asyncio.AbstractEventLoop | None = None) -> Any:  # noqa: ANN401 - fsspec has no types
+        """This store as a file system of fsspec (extra ``fsspec``), for pandas, pyarrow, zarr and their like.
+
+        Made on a running event loop, it works there: its coroutines are awaited, its blocking methods are called from
+        other threads. Made without one, its blocking methods work anywhere, on fsspec's own loop, or on ``loop``. A
+        store belongs to the loop that first used it. ``asynchronous`` says so to those who look at that flag.
+        ConfigurationError if fsspec is not installed. Closing the store is left to its owner.
+        """
+        try:
+            # By name: what is built on stores is not known to them.
+            home = import_module("rindle.objectstore.fsspec")
+        except ModuleNotFoundError as error:
+            msg = "a store as a file system needs fsspec: pip install 'rindle-uploads[fsspec]'"
+            raise ConfigurationError(msg) from error
+        return home.open_file_system(self, asynchronous=asynchronous, loop=loop)
 
     async def prepare(self) -> None:
         """See, before the first use, that the store can be used; and learn what it can do where that differs.
@@ -320,10 +329,38 @@ class ObjectStore(ABC):
     @abstractmethod
     async def _sign_url(self, method: SignedMethod, key: str, expires_in: timedelta) -> str: ...
 
+    # A body that is longer than one part; here there are none.
+
+    @final
+    async def _put_stream(self, key: str, chunks: AsyncGenerator[bytes, None], options: PutOptions) -> PutResult:
+        size = self._part_size(options)
+        async with aclosing(repack(chunks, size)) as parts:
+            begun: deque[Payload] = deque([part for _ in range(2) if (part := await anext(parts, None)) is not None])
+            if len(begun) < 2:  # noqa: PLR2004 - it takes a second part to make several
+                return await self._put(key, begun.popleft() if begun else BytesPayload(), options)
+            return await self._put_parts(key, chained(begun, parts), replace(options, part_size=size))
+
+    def _part_size(self, options: PutOptions, size: int = 0) -> int:  # noqa: ARG002 - for those who have parts
+        return options.part_size or PART_SIZE
+
+    def _splits(self, size: int, mode: PutMode) -> bool:  # noqa: ARG002 - for those who have parts
+        return False
+
+    async def _put_parts(self, key: str, parts: AsyncIterator[Payload], options: PutOptions) -> PutResult:  # noqa: ARG002 - for those who have parts
+        mode = "update" if isinstance(options.mode, UpdateVersion) else options.mode
+        msg = f"this store cannot {mode} in parts, and the body does not fit into one: give bytes or a path"
+        raise UnsupportedOperationError(msg, store=self.name, key=key)
+
     @final
     def _require(self, capability: str, *, declared: bool, key: str) -> None:
         if not declared:
-            msg = f"this store has no {capability}; see its capabilities"
+            msg = f"this store has no {capability}; see its capabilities, which prepare() finds out where they differ"
+            raise UnsupportedOperationError(msg, store=self.name, key=key)
+
+    @final
+    def _require_writable(self, key: str | None = None) -> None:
+        if not self.capabilities.write:
+            msg = "this store is read-only"
             raise UnsupportedOperationError(msg, store=self.name, key=key)
 
     @final
@@ -339,6 +376,7 @@ class ObjectStore(ABC):
 
     @final
     def _check_write(self, key: str, mode: PutMode, attributes: Attributes, tags: Mapping[str, str]) -> None:
+        self._require_writable(key)
         if mode == "create":
             self._require("put_create", declared=self.capabilities.put_create, key=key)
         elif isinstance(mode, UpdateVersion):
@@ -389,19 +427,38 @@ class MultipartStore(ObjectStore):
         return await self._create_multipart(name, options)
 
     @final
-    async def put_part(self, ref: MultipartRef, part_number: int, payload: Payload | bytes) -> PartMeta:
+    @asynccontextmanager
+    async def multipart(self, key: Key, options: MultipartOptions = _MULTIPART) -> AsyncIterator[MultipartRef]:
+        """A multipart for the length of a block, which completes it; if the block ends with an error, it is aborted.
+
+        Its handle may be kept, and the parts be put by other processes meanwhile. An abort that fails is a note on the
+        error.
+        """
+        ref = await self.create_multipart(key, options)
+        try:
+            yield ref
+        except BaseException as error:
+            aborting = asyncio.ensure_future(self.abort_multipart(ref))
+            await outlast(aborting)
+            if not aborting.cancelled() and isinstance(aborting.exception(), ObjectStoreError):
+                error.add_note(f"and its multipart {ref.multipart_id} could not be aborted: {aborting.exception()}")
+            raise
+
+    @final
+    async def put_part(self, ref: MultipartRef, part_number: int, body: SizedBody) -> PartMeta:
         """Store one part durably; the ``e_tag`` of the answer belongs to this attempt and goes into completion.
 
         MultipartNotFoundError when the multipart is gone; InvalidPartError for a number or size that the store
         never takes; IntegrityError when the payload gives other bytes than its ``size`` and ``crc64nvme`` say, and
         none of them are kept. A store may answer StoreUnavailableError while another attempt at this part is under way.
         """
+        self._require_writable(ref.key)
         self._check_part_number(ref, part_number)
-        body = BytesPayload(payload) if isinstance(payload, bytes) else payload
-        if body.size > self.part_limits.max_size:
-            msg = f"a part holds at most {self.part_limits.max_size} bytes, not {body.size}"
+        payload = await open_sized_body(body)
+        if payload.size > self.part_limits.max_size:
+            msg = f"a part holds at most {self.part_limits.max_size} bytes, not {payload.size}"
             raise InvalidPartError(msg, store=self.name, key=ref.key)
-        return await self._put_part(ref, part_number, body)
+        return await self._put_part(ref, part_number, payload)
 
     @final
     async def copy_part(
@@ -412,6 +469,7 @@ class MultipartStore(ObjectStore):
         NotFoundError when the source is absent, InvalidRangeError when the range is outside it.
         """
         name = validate_key(source, store=self.name)
+        self._require_writable(ref.key)
         self._check_part_number(ref, part_number)
         self._require("copy_part", declared=self.capabilities.copy_part, key=name)
         return await self._copy_part(ref, part_number, name, byte_range)
@@ -432,6 +490,7 @@ class MultipartStore(ObjectStore):
         ``"create"`` when the key is taken (likewise); MultipartNotFoundError when the multipart is gone, which does
         *not* say whether it was completed. A store may answer StoreUnavailableError while a part is being put.
         """
+        self._require_writable(ref.key)
         if mode == "create":
             self._require("complete_create", declared=self.capabilities.complete_create, key=ref.key)
         numbers = [part.part_number for part in parts]
@@ -443,6 +502,7 @@ class MultipartStore(ObjectStore):
     @final
     async def abort_multipart(self, ref: MultipartRef) -> None:
         """Drop the multipart and its parts. Idempotent: one that is gone is fine."""
+        self._require_writable(ref.key)
         await self._abort_multipart(ref)
 
     @final
@@ -483,6 +543,40 @@ class MultipartStore(ObjectStore):
 
     @abstractmethod
     def _list_multiparts(self, prefix: str) -> AsyncIterator[MultipartMeta]: ...
+
+    @override
+    def _part_size(self, options: PutOptions, size: int = 0) -> int:
+        limits = self.part_limits
+        if options.part_size is None:
+            return min(max(PART_SIZE, limits.min_size, -(-size // limits.max_count)), limits.max_size)
+        if not limits.min_size <= options.part_size <= limits.max_size:
+            msg = f"parts hold {limits.min_size} to {limits.max_size} bytes, not {options.part_size}"
+            raise InvalidPartError(msg, store=self.name)
+        return options.part_size
+
+    @override
+    def _splits(self, size: int, mode: PutMode) -> bool:
+        return size > LARGE_FILE and self._completes(mode)
+
+    def _completes(self, mode: PutMode) -> TypeIs[CopyMode]:
+        return mode == "overwrite" or (mode == "create" and self.capabilities.complete_create)
+
+    @override
+    async def _put_parts(self, key: str, parts: AsyncIterator[Payload], options: PutOptions) -> PutResult:
+        if not self._completes(options.mode):
+            return await super()._put_parts(key, parts, options)
+        kept = MultipartOptions(part_size=options.part_size, attributes=options.attributes, tags=options.tags)
+        async with self.multipart(key, kept) as ref:
+            stored = await in_order(self._part_puts(ref, parts), options.parts_in_flight)
+            return await self.complete_multipart(ref, stored, mode=options.mode)
+
+    async def _part_puts(
+        self, ref: MultipartRef, parts: AsyncIterator[Payload]
+    ) -> AsyncGenerator[Coroutine[None, None, PartMeta], None]:
+        number = 0
+        async for part in parts:
+            number += 1
+            yield self.put_part(ref, number, part)
 
     @final
     def _check_part_number(self, ref: MultipartRef, part_number: int) -> None:

@@ -1,25 +1,25 @@
 """What can be done with any store by its few methods; here once, so that no two stores disagree about it."""
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine, Iterable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
-from itertools import count
+from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
 
 from rindle.objectstore.base import Key, MultipartStore, ObjectStore
+from rindle.objectstore.bodies import Body
+from rindle.objectstore.disk import DiskExecutor, OpenFile, make_directories, publish
 from rindle.objectstore.errors import (
-    InvalidPartError,
     InvalidRangeError,
     NotFoundError,
-    ObjectStoreError,
     StoreUnavailableError,
     UnsupportedOperationError,
 )
-from rindle.objectstore.payload import BytesPayload
-from rindle.objectstore.tasks import outlast
+from rindle.objectstore.payload import batches
+from rindle.objectstore.result import GetResult
+from rindle.objectstore.streams import asynchronous, in_order
 from rindle.objectstore.types import (
     NO_ATTRIBUTES,
     Attributes,
@@ -27,21 +27,16 @@ from rindle.objectstore.types import (
     CopyMode,
     GetOptions,
     MultipartOptions,
-    MultipartRef,
     ObjectMeta,
-    PartMeta,
+    PutMode,
     PutOptions,
     PutResult,
 )
 
 NEAR = 1 << 20
-PART_SIZE = 8 << 20
 _RANGES_IN_FLIGHT = 4
 _NO_TAGS: Mapping[str, str] = MappingProxyType({})
 _GET = GetOptions()
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 async def exists(store: ObjectStore, key: Key) -> bool:
@@ -70,8 +65,8 @@ async def get_ranges(store: ObjectStore, key: Key, ranges: Sequence[ByteRange], 
     first, *others = _coalesce(ranges, near)
     begun = await _fetch(store, key, first, _GET)
     same = GetOptions(if_match=begun.meta.e_tag)
-    fetches = _asynchronous(_fetch(store, key, span, same) for span in others)
-    spans = [begun, *await _in_order(fetches, _RANGES_IN_FLIGHT)]
+    fetches = asynchronous(_fetch(store, key, span, same) for span in others)
+    spans = [begun, *await in_order(fetches, _RANGES_IN_FLIGHT)]
     return [_cut(spans, wanted, store, key) for wanted in ranges]
 
 
@@ -152,13 +147,13 @@ async def copy_in_parts(
         meta, attributes = found.meta, found.attributes
     tags = await store.get_tags(source) if store.capabilities.tags else _NO_TAGS
     options = MultipartOptions(part_size=part_size, attributes=attributes, tags=tags)
-    async with _multipart(store, target, options) as ref:
+    async with store.multipart(target, options) as ref:
         starts = range(0, meta.size, part_size)
         copies = (
             store.copy_part(ref, number, source, ByteRange(start, min(start + part_size, meta.size)))
             for number, start in enumerate(starts, 1)
         )
-        parts = await _in_order(_asynchronous(copies), parts_in_flight)
+        parts = await in_order(asynchronous(copies), parts_in_flight)
         if (await store.head(source)).e_tag != meta.e_tag:
             msg = "the source was replaced while it was copied"
             raise StoreUnavailableError(msg, store=store.name, key=str(source))
@@ -166,107 +161,63 @@ async def copy_in_parts(
 
 
 async def put_stream(
-    store: MultipartStore,
+    store: ObjectStore,
     key: Key,
-    source: AsyncIterable[bytes] | Iterable[bytes],
+    source: Body,
     *,
-    part_size: int = PART_SIZE,
+    part_size: int | None = None,
     parts_in_flight: int = 3,
-    mode: CopyMode = "overwrite",
+    mode: PutMode = "overwrite",
     attributes: Attributes = NO_ATTRIBUTES,
     tags: Mapping[str, str] = _NO_TAGS,
 ) -> PutResult:
-    """Write an object of a size that is not known before its end.
+    """:meth:`ObjectStore.put`, with its options in words."""
+    options = PutOptions(
+        mode=mode, attributes=attributes, tags=tags, part_size=part_size, parts_in_flight=parts_in_flight
+    )
+    return await store.put(key, source, options)
 
-    What fits into one part is one put; the rest goes into parts of ``part_size``, several at a time, so that at most
-    ``parts_in_flight + 1`` parts are in memory. There is all of the object or none of it: if the source raises, or
-    this is cancelled, the multipart is aborted. A ``part_size`` that the store never takes is an InvalidPartError. The
-    source is read to its end or up to the error; closing it is left to its owner.
+
+async def download(store: ObjectStore, key: Key, path: os.PathLike[str], options: GetOptions = _GET) -> ObjectMeta:
+    """Write an object, or a range of it, to a file: wholly and durably, or not at all. Little of it is in memory.
+
+    A file that has the name is replaced; directories are made. Errors are those of :meth:`ObjectStore.get`, and OSError
+    for what is wrong with the file. StoreUnavailableError if the store gives fewer bytes than it said.
     """
-    limits = store.part_limits
-    if not limits.min_size <= part_size <= limits.max_size:
-        msg = f"parts hold {limits.min_size} to {limits.max_size} bytes, not {part_size}"
-        raise InvalidPartError(msg, store=store.name, key=str(key))
-    async with aclosing(_repack(_asynchronous(source), part_size)) as parts:
-        begun = deque([part for _ in range(2) if (part := await anext(parts, None)) is not None])
-        if len(begun) < 2:  # noqa: PLR2004 - it takes a second part to make several
-            whole = begun.popleft() if begun else BytesPayload()
-            return await store.put(key, whole, PutOptions(mode=mode, attributes=attributes, tags=tags))
-        if mode == "create" and not store.capabilities.complete_create:
-            msg = "this store has no complete_create, and there is more than fits into one part"
-            raise UnsupportedOperationError(msg, store=store.name, key=str(key))
-        options = MultipartOptions(part_size=part_size, attributes=attributes, tags=tags)
-        async with _multipart(store, key, options) as ref:
-            stored = await _in_order(_puts(store, ref, begun, parts), parts_in_flight)
-            return await store.complete_multipart(ref, stored, mode=mode)
-
-
-@asynccontextmanager
-async def _multipart(store: MultipartStore, key: Key, options: MultipartOptions) -> AsyncIterator[MultipartRef]:
-    ref = await store.create_multipart(key, options)
+    target = Path(path)
+    disk = DiskExecutor("download", threads=1)
     try:
-        yield ref
-    except BaseException as error:
-        aborting = asyncio.ensure_future(store.abort_multipart(ref))
-        await outlast(aborting)
-        if not aborting.cancelled() and isinstance(aborting.exception(), ObjectStoreError):
-            error.add_note(f"and its multipart {ref.multipart_id} could not be aborted: {aborting.exception()}")
-        raise
-
-
-async def _puts(
-    store: MultipartStore, ref: MultipartRef, begun: deque[BytesPayload], parts: AsyncIterator[BytesPayload]
-) -> AsyncGenerator[Coroutine[None, None, PartMeta], None]:
-    for number in count(1):
-        part = begun.popleft() if begun else await anext(parts, None)
-        if part is None:
-            return
-        yield store.put_part(ref, number, part)
-
-
-async def _in_order(works: AsyncGenerator[Coroutine[None, None, Result], None], limit: int) -> Sequence[Result]:
-    """Run coroutines side by side, at most ``limit``; none is asked for before there is room for it."""
-    results: list[Result] = []
-    running: deque[asyncio.Task[Result]] = deque()
-    try:
-        async with aclosing(works):
-            while (work := await anext(works, None)) is not None:
-                running.append(asyncio.create_task(work))
-                if len(running) >= limit:
-                    results.append(await running[0])
-                    running.popleft()
-            while running:
-                results.append(await running[0])
-                running.popleft()
-        return results
+        async with await store.get(key, options) as result:
+            file = await disk.run(_make_beside, target)
+            try:
+                await _receive(store, result, file, disk)
+                await disk.run(_publish, file, target)
+            except BaseException:
+                await disk.run(file.discard)
+                raise
+            return result.meta
     finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await disk.aclose()
 
 
-async def _asynchronous(source: AsyncIterable[Item] | Iterable[Item]) -> AsyncGenerator[Item, None]:
-    if isinstance(source, AsyncIterable):
-        async for item in source:
-            yield item
-    else:
-        for item in source:
-            yield item
+def _make_beside(target: Path) -> OpenFile:
+    make_directories(target.parent)
+    path = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}")
+    return OpenFile(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
 
 
-async def _repack(chunks: AsyncGenerator[bytes, None], part_size: int) -> AsyncGenerator[BytesPayload, None]:
-    """The same bytes in parts of exactly ``part_size``, the last one shorter; only chunks on an edge are copied."""
-    part: list[bytes] = []
-    room = part_size
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            start = 0
-            while len(chunk) - start >= room:
-                yield BytesPayload(*part, chunk[start : start + room])
-                start += room
-                part, room = [], part_size
-            if start < len(chunk):
-                part.append(chunk[start:])
-                room -= len(chunk) - start
-    if part:
-        yield BytesPayload(*part)
+async def _receive(store: ObjectStore, result: GetResult, file: OpenFile, disk: DiskExecutor) -> None:
+    offset = 0
+    async with aclosing(batches(result)) as lists:
+        async for chunks in lists:
+            offset += await disk.run(file.write, chunks, offset)
+    start, end = result.range
+    if offset != end - start:
+        msg = f"the store gave {offset} bytes and had said {end - start}"
+        raise StoreUnavailableError(msg, store=store.name, key=result.meta.key)
+
+
+def _publish(file: OpenFile, target: Path) -> None:
+    file.sync()
+    publish(file.path, target, replace=True)
+    file.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -62,6 +62,11 @@ class FilePayload(Payload):
         status = await asyncio.to_thread(path.stat)
         return cls(path, size=status.st_size)
 
+    def slices(self, size: int) -> "Iterator[FilePayload]":
+        """The same bytes in payloads of ``size``, the last one shorter."""
+        for start in range(0, self.size, size):
+            yield FilePayload(self.path, offset=self.offset + start, size=min(size, self.size - start))
+
     @override
     async def __aiter__(self) -> AsyncIterator[bytes]:
         left = self.size
@@ -103,14 +108,14 @@ class JoinedPayload(Payload):
                     yield chunk
 
 
-async def batches(payload: Payload, size: int = BATCH_SIZE) -> AsyncGenerator[Sequence[bytes], None]:
-    """The chunks of a payload in lists of about ``size`` bytes, each worth a thread's while; nothing is joined.
+async def batches(source: AsyncIterable[bytes], size: int = BATCH_SIZE) -> AsyncGenerator[Sequence[bytes], None]:
+    """The chunks of a payload or stream in lists of about ``size`` bytes, each worth a thread's while; none is joined.
 
-    Close it (``aclosing``) when it is left before the end, and the payload's own file or stream is closed with it.
+    Close it (``aclosing``) when it is left before the end, and the source's own file or stream is closed with it.
     """
     batch: list[bytes] = []
     filled = 0
-    async with _reading(payload) as chunks:
+    async with _reading(source) as chunks:
         async for chunk in chunks:
             batch.append(chunk)
             filled += len(chunk)
@@ -122,8 +127,8 @@ async def batches(payload: Payload, size: int = BATCH_SIZE) -> AsyncGenerator[Se
 
 
 @asynccontextmanager
-async def _reading(payload: Payload) -> AsyncIterator[AsyncIterator[bytes]]:
-    chunks = aiter(payload)
+async def _reading(source: AsyncIterable[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
+    chunks = aiter(source)
     if isinstance(chunks, AsyncGenerator):
         async with aclosing(chunks):
             yield chunks

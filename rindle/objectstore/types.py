@@ -57,13 +57,22 @@ NO_ATTRIBUTES = Attributes()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutOptions:
-    """``mode``: ``"overwrite"``, ``"create"`` (if-none-match) or :class:`UpdateVersion` (if-match)."""
+    """``mode``: ``"overwrite"``, ``"create"`` (if-none-match) or :class:`UpdateVersion` (if-match).
+
+    ``part_size`` and ``parts_in_flight`` are for a body that goes in parts: the size of all but the last, 8 MiB or what
+    the store and the size demand, and how many are under way at once.
+    """
 
     mode: PutMode = "overwrite"
     attributes: Attributes = NO_ATTRIBUTES
     tags: Mapping[str, str] = field(default_factory=dict)
+    part_size: int | None = None
+    parts_in_flight: int = 3
 
     def __post_init__(self) -> None:
+        if self.parts_in_flight < 1 or (self.part_size is not None and self.part_size < 1):
+            msg = f"parts have at least one byte, and one is under way: {self.part_size}, {self.parts_in_flight}"
+            raise ValueError(msg)
         _freeze(self, "tags")
 
 
@@ -245,8 +254,11 @@ class Capabilities:
 
     ``consistency``: whether reads and listings see all that was written before they began. ``"always"``;
     ``"by_request"``: those that are ``consistent`` do; ``"eventual"``: none can be sure, and to ask for it is refused.
+
+    ``write`` is declared by all but those that are given out to be read only.
     """
 
+    write: bool = True
     put_create: bool = False
     put_update: bool = False
     copy_create: bool = False

@@ -1,4 +1,4 @@
-"""The contract suites on every store that needs no server, and on the wrapper for tests."""
+"""The contract suites on every store that needs no server."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +10,6 @@ from rindle.objectstore.base import MultipartStore
 from rindle.objectstore.local import LocalStore
 from rindle.objectstore.memory import ANY_PARTS, MemoryStore
 from rindle.objectstore.types import Capabilities, PartLimits
-from rindle.testing.faults import FaultyStore
 from rindle.testing.objectstore import MultipartStoreContract
 
 # S3's shape, on a scale that keeps the tests quick.
@@ -24,6 +23,8 @@ CEPH_LIKE = PartLimits(
 
 
 class TestMemoryStore(MultipartStoreContract):
+    column = "memory"
+
     @pytest.fixture
     async def store(self) -> AsyncIterator[MultipartStore]:
         async with MemoryStore() as store:
@@ -31,6 +32,8 @@ class TestMemoryStore(MultipartStoreContract):
 
 
 class TestMemoryStoreWithTheLimitsOfOthers(MultipartStoreContract):
+    column = ""
+
     @pytest.fixture(params=[S3_LIKE, R2_LIKE, CEPH_LIKE], ids=["s3", "r2", "ceph"])
     async def store(self, request: pytest.FixtureRequest) -> AsyncIterator[MultipartStore]:
         async with MemoryStore(request.param) as store:
@@ -38,6 +41,8 @@ class TestMemoryStoreWithTheLimitsOfOthers(MultipartStoreContract):
 
 
 class TestMemoryStoreThatDeclaresNothing(MultipartStoreContract):
+    column = ""
+
     @pytest.fixture
     async def store(self) -> AsyncIterator[MultipartStore]:
         async with MemoryStore() as store:
@@ -45,14 +50,9 @@ class TestMemoryStoreThatDeclaresNothing(MultipartStoreContract):
             yield store
 
 
-class TestFaultyStoreWithoutFaults(MultipartStoreContract):
-    @pytest.fixture
-    async def store(self) -> AsyncIterator[MultipartStore]:
-        async with FaultyStore(MemoryStore()) as store:
-            yield store
-
-
 class TestLocalStore(MultipartStoreContract):
+    column = "local disk"
+
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[MultipartStore]:
         self.root = tmp_path / "root"
