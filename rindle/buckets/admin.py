@@ -11,7 +11,17 @@ from rindle.buckets.emptying import Emptying, Progress
 from rindle.buckets.errors import BucketExistsError, BucketNotEmptyError, BucketNotFoundError, BucketTakenError
 from rindle.buckets.iam import Iam
 from rindle.buckets.issuing import Issuer
-from rindle.buckets.model import Access, AccessKey, Bucket, Credentials, Emptied, Policy, PolicySummary, Scope
+from rindle.buckets.model import (
+    Access,
+    AccessKey,
+    Bucket,
+    Credentials,
+    Emptied,
+    Policy,
+    PolicySummary,
+    Scope,
+    moment,
+)
 from rindle.buckets.names import validate_bucket_name
 from rindle.buckets.undo import all_or_nothing
 from rindle.objectstore.errors import PermissionDeniedError, UnsupportedOperationError
@@ -85,7 +95,7 @@ class BucketAdmin:
     async def list(self) -> Sequence[Bucket]:
         """All buckets of the account, by name."""
         found = [
-            Bucket(said["Name"], said.get("CreationDate"), said.get("BucketRegion"))
+            Bucket(said["Name"], moment(said.get("CreationDate")), said.get("BucketRegion"))
             async for page in self._clients.pages("list_buckets", None, PaginationConfig={"PageSize": _PAGE})
             for said in page.get("Buckets", ())
         ]

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from rindle.buckets.clients import Clients
 from rindle.buckets.errors import BucketError, PolicyNotFoundError
-from rindle.buckets.model import Policy, PolicySummary
+from rindle.buckets.model import Policy, PolicySummary, moment
 from rindle.objectstore.errors import ObjectStoreError
 from rindle.objectstore.s3.errors import code_of
 
@@ -109,7 +109,7 @@ class Iam:
     async def policies(self) -> list[PolicySummary]:
         """All policies of the account's own."""
         found = self._clients.items_iam("list_policies", "Policies", Scope="Local")
-        return [PolicySummary(said["PolicyName"], said["Arn"], said.get("CreateDate")) async for said in found]
+        return [PolicySummary(said["PolicyName"], said["Arn"], moment(said.get("CreateDate"))) async for said in found]
 
     async def policies_of(self, user: str) -> list[PolicySummary]:
         """The policies that a user has, without their dates."""
@@ -132,7 +132,7 @@ class Iam:
                 raise
             msg = f"there is no policy {arn}"
             raise PolicyNotFoundError(msg) from error
-        return Policy(said["PolicyName"], arn, said.get("CreateDate"), _decoded(document, arn), tuple(attached))
+        return Policy(said["PolicyName"], arn, moment(said.get("CreateDate")), _decoded(document, arn), tuple(attached))
 
     async def attached_to(self, arn: str) -> list[str]:
         """Who has the policy: users, or access keys where they are their own users."""

@@ -11,7 +11,7 @@ from rindle.buckets.errors import (
     CredentialsNotRevokedError,
 )
 from rindle.buckets.iam import Iam
-from rindle.buckets.model import AccessKey, Credentials, PolicySummary, Scope, Secret
+from rindle.buckets.model import AccessKey, Credentials, PolicySummary, Scope, Secret, moment
 from rindle.buckets.policies import check_scope, is_policy_for, name_policy, write_document
 from rindle.buckets.undo import Step, Undo
 from rindle.errors import RindleError
@@ -96,7 +96,7 @@ class Issuer:
             for said in await self._iam.access_keys(user):
                 arn = policies.get(name_policy(bucket, said["AccessKeyId"]))
                 if arn is not None or user in own:
-                    found.append(AccessKey(said["AccessKeyId"], user, arn, said.get("CreateDate")))
+                    found.append(AccessKey(said["AccessKeyId"], user, arn, moment(said.get("CreateDate"))))
         return sorted(found, key=lambda key: (str(key.created_at), key.access_key_id))
 
     async def revoke(self, bucket: str, access_key_id: str) -> None:

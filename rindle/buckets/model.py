@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, final
 
 from typing_extensions import override
@@ -26,6 +26,11 @@ class Secret:
     @override
     def __repr__(self) -> str:
         return "Secret(...)"
+
+
+def moment(said: datetime | None) -> datetime | None:
+    """An instant as it is given out: the SDK has its own time zones."""
+    return None if said is None else said.astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True)

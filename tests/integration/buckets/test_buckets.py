@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from datetime import UTC
 from functools import partial
 
 import pytest
@@ -180,7 +181,7 @@ async def test_buckets_are_listed_by_name(admin: BucketAdmin, account: Account) 
         await admin.create(name)
     found = [bucket for bucket in await admin.list() if bucket.name.startswith("list-")]
     assert [bucket.name for bucket in found] == ["list-a", "list-b"]
-    assert all(bucket.created_at is not None and bucket.created_at.tzinfo is not None for bucket in found)
+    assert all(bucket.created_at is not None and bucket.created_at.tzinfo is UTC for bucket in found)
 
 
 async def test_names_that_no_bucket_has_are_not_asked_for(admin: BucketAdmin, proxy: IamProxy) -> None:

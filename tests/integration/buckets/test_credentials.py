@@ -5,6 +5,7 @@ import copy
 import logging
 import re
 from dataclasses import asdict
+from datetime import UTC
 from functools import partial
 
 import pytest
@@ -155,6 +156,26 @@ async def test_one_who_is_cancelled_leaves_nothing(
     making = asyncio.create_task(admin.generate_credentials(bucket))
     await proxy.held_action.wait()
     assert len(await account.has()) > len(before)
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    assert await account.has() == before
+
+
+async def test_one_who_is_cancelled_again_while_it_is_undone_leaves_nothing(
+    admin: BucketAdmin, account: Account, proxy: IamProxy
+) -> None:
+    def cancel_again(request: Request, answer: bytes) -> bytes:
+        if b"Action=DeletePolicy&" in request.body:
+            making.cancel()
+        return answer
+
+    bucket = await account.new_bucket()
+    before = await account.has()
+    proxy.iam_faults.append(IamFault("AttachUserPolicy", how="hold"))
+    proxy.rewrite = cancel_again
+    making = asyncio.create_task(admin.generate_credentials(bucket))
+    await proxy.held_action.wait()
     making.cancel()
     with pytest.raises(asyncio.CancelledError):
         await making
@@ -422,6 +443,7 @@ async def test_the_policies_of_a_bucket_are_its_own(admin: BucketAdmin, account:
         (policy,) = await admin.list_policies(name)
         assert policy.arn == credentials.policy_arn
         assert policy.created_at is not None
+        assert policy.created_at.tzinfo is UTC
     assert await admin.list_policies("another") == []
 
 
