@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import signal
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 from rindle.cli.buckets import buckets
 from rindle.errors import ConfigurationError, RindleError
 from tests.acceptance.process import RINDLE, environment, run_rindle
+from tests.iam_proxy import IamFault, IamProxy
 from tests.integration.buckets.account import Account
 from tests.s3 import S3Server
 
@@ -180,6 +182,21 @@ def test_a_secret_that_cannot_be_shown_is_revoked(run: Run, place: list[str], ha
     assert "could not be written (No space left on device), so they were revoked" in failed.stderr
     assert failed.returncode != 0
     assert has() == {"bucket made"}
+
+
+async def test_an_interrupted_command_leaves_nothing(moto: S3Server, account: Account) -> None:
+    bucket = await account.new_bucket()
+    async with IamProxy(moto.endpoint) as proxy:
+        proxy.iam_faults.append(IamFault("AttachUserPolicy", how="hold"))
+        where = ("--endpoint", proxy.endpoint, "--iam-endpoint", proxy.endpoint, "--region", "us-east-1")
+        process = await asyncio.create_subprocess_exec(
+            *RINDLE, "buckets", "credentials", bucket, *where, env=environment(), stdout=subprocess.PIPE
+        )
+        await proxy.held_action.wait()
+        process.send_signal(signal.SIGINT)
+        printed, _ = await process.communicate()
+    assert (process.returncode, printed) == (1, b"")
+    assert await account.has() == {f"bucket {bucket}"}
 
 
 def test_the_stores_url_says_where(run: Run, moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
