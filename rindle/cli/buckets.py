@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from rindle.cli.options import settings_from, settings_options
+from rindle.cli.options import as_json as json_flag
+from rindle.cli.options import confirmed, settings_from, settings_options
+from rindle.cli.output import confirm, print_json, print_line, print_table, progress
 from rindle.errors import ConfigurationError, RindleError
 
 if TYPE_CHECKING:  # the SDK is an extra, and takes its time to load
@@ -69,25 +71,23 @@ _credentials = _decorated(
         help="A new file for the secret, for your eyes only. Default: it is printed.",
     ),
 )
-_json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
-_yes = click.option("--yes", is_flag=True, help="Do not ask.")
 _bucket = click.argument("bucket")
 
 
 @buckets.command()
-@_json
+@json_flag
 @_place
 def ls(*, as_json: bool, **flags: Flags) -> None:
     """List the buckets."""
     found = _run(flags, lambda admin, _: admin.list())
-    _print([asdict(bucket) for bucket in found], as_json=as_json)
+    _print(("name", "created_at", "region"), found, as_json=as_json)
 
 
 @buckets.command()
 @_bucket
 @click.option("--credentials", is_flag=True, help="With an access key for it: both, or neither.")
 @_credentials
-@_json
+@json_flag
 @_place
 def create(*, bucket: str, credentials: bool, as_json: bool, output: Path | None, **flags: Flags) -> None:
     """Make a bucket."""
@@ -108,7 +108,7 @@ def create(*, bucket: str, credentials: bool, as_json: bool, output: Path | None
 
 @buckets.command()
 @click.argument("bucket", required=False)
-@_json
+@json_flag
 @_place
 def ensure(*, bucket: str | None, as_json: bool, **flags: Flags) -> None:
     """Make a bucket, by default the store's, unless it is there."""
@@ -128,21 +128,28 @@ def ensure(*, bucket: str | None, as_json: bool, **flags: Flags) -> None:
 @buckets.command()
 @_bucket
 @click.option("--force", is_flag=True, help="Even if it is not empty: what is in it is lost.")
-@_yes
-@_json
+@confirmed
+@json_flag
 @_place
 def rm(*, bucket: str, force: bool, yes: bool, as_json: bool, **flags: Flags) -> None:
     """Delete a bucket. One that is not empty stays, unless it is forced."""
     with_all = ", and everything in it with all versions, for ever" if force else ""
-    _confirm(f"Delete the bucket {bucket}{with_all}?", yes=yes)
-    gone = _run(flags, lambda admin, _: admin.delete(bucket, force=force, on_progress=_show_progress))
-    _print_one({"name": bucket, "deleted": asdict(gone)}, f"deleted the bucket {bucket}", as_json=as_json)
+    confirm(f"Delete the bucket {bucket}{with_all}?", yes=yes)
+
+    async def delete(admin: "BucketAdmin", _: str | None) -> "Emptied":
+        so_far: list[Emptied] = []
+        async with progress(lambda: _spell_emptied(so_far[-1]) if so_far else "looking"):
+            return await admin.delete(bucket, force=force, on_progress=so_far.append)
+
+    gone = _run(flags, delete)
+    said = f"deleted the bucket {bucket}" + (f" with {_spell_emptied(gone)}" if force else "")
+    _print_one({"name": bucket, "deleted": asdict(gone)}, said, as_json=as_json)
 
 
 @buckets.command()
 @_bucket
 @_credentials
-@_json
+@json_flag
 @_place
 def credentials(*, bucket: str, as_json: bool, output: Path | None, **flags: Flags) -> None:
     """Make an access key that may use a bucket, and nothing else.
@@ -159,51 +166,51 @@ def credentials(*, bucket: str, as_json: bool, output: Path | None, **flags: Fla
 
 @buckets.command()
 @_bucket
-@_json
+@json_flag
 @_place
 def keys(*, bucket: str, as_json: bool, **flags: Flags) -> None:
     """List the access keys that were made for a bucket."""
     found = _run(flags, lambda admin, _: admin.list_keys(bucket))
-    _print([asdict(key) for key in found], as_json=as_json)
+    _print(("access_key_id", "user", "policy_arn", "created_at"), found, as_json=as_json)
 
 
 @buckets.command()
 @_bucket
 @click.argument("access_key_id")
-@_yes
-@_json
+@confirmed
+@json_flag
 @_place
 def revoke(*, bucket: str, access_key_id: str, yes: bool, as_json: bool, **flags: Flags) -> None:
     """Remove an access key that was made for a bucket, with its policy and its user."""
-    _confirm(f"Remove the access key {access_key_id}? Whoever uses it is locked out.", yes=yes)
+    confirm(f"Remove the access key {access_key_id}? Whoever uses it is locked out.", yes=yes)
     _run(flags, lambda admin, _: admin.revoke_credentials(bucket, access_key_id))
     _print_one({"access_key_id": access_key_id, "revoked": True}, f"revoked {access_key_id}", as_json=as_json)
 
 
 @buckets.command()
 @_bucket
-@_json
+@json_flag
 @_place
 def policies(*, bucket: str, as_json: bool, **flags: Flags) -> None:
     """List the policies that were made for a bucket."""
     found = _run(flags, lambda admin, _: admin.list_policies(bucket))
-    _print([asdict(policy) for policy in found], as_json=as_json)
+    _print(("name", "arn", "created_at"), found, as_json=as_json)
 
 
 @buckets.command()
 @click.argument("arn")
-@_json
+@json_flag
 @_place
 def policy(*, arn: str, as_json: bool, **flags: Flags) -> None:
     """Show what a policy says, and for whom."""
-    found = asdict(_run(flags, lambda admin, _: admin.get_policy(arn)))
+    found = _to_json(_run(flags, lambda admin, _: admin.get_policy(arn)))
     if as_json:
-        click.echo(_dump(found))
+        print_json(found)
         return
-    for name in ("name", "arn", "created_at"):
-        click.echo(f"{name:<12}{_spell(found[name])}")
-    click.echo(f"{'attached_to':<12}{', '.join(found['attached_to']) or 'nobody'}")
-    click.echo(_dump(found["document"]))
+    shown = [*((name, found[name]) for name in ("name", "arn", "created_at"))]
+    print_table(("", ""), [*shown, *(("attached to", holder) for holder in found["attached_to"])])
+    click.echo()
+    print_json(found["document"])
 
 
 def _scope_from(flags: dict[str, Any]) -> dict[str, Any]:
@@ -300,43 +307,30 @@ def _spell_credentials(made: "Credentials", *, as_json: bool) -> str:
         "user": made.user,
         "policy_arn": made.policy_arn,
     }
-    return _dump(said) + "\n"
+    return json.dumps(said, indent=2) + "\n"
 
 
-def _show_progress(gone: "Emptied") -> None:
-    click.echo(f"deleted {gone.objects} objects and {gone.multiparts} unfinished uploads", err=True)
+def _spell_emptied(gone: "Emptied") -> str:
+    return f"{gone.objects} objects and {gone.multiparts} unfinished multiparts"
 
 
-def _confirm(question: str, *, yes: bool) -> None:
-    if not yes:
-        click.confirm(question, abort=True, err=True)
-
-
-def _print(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
-    """A table with a column for each field."""
+def _print(head: Sequence[str], found: Sequence[Any], *, as_json: bool) -> None:
+    """A table with these fields; or all fields of each on a line."""
+    shown = [_to_json(each) for each in found]
     if as_json:
-        click.echo(_dump(rows))
-        return
-    table = [list(rows[0]), *([_spell(value) for value in row.values()] for row in rows)] if rows else []
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        for each in shown:
+            print_line(each)
+    else:
+        print_table(head, [[each[name] for name in head] for each in shown])
 
 
 def _print_one(said: dict[str, Any], text: str, *, as_json: bool) -> None:
-    click.echo(_dump(said) if as_json else text)
+    if as_json:
+        print_json(said)
+    else:
+        click.echo(text)
 
 
-def _spell(value: object) -> str:
-    if value is None:
-        return "-"
-    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else str(value)
-
-
-def _dump(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, default=_spell_for_json)
-
-
-def _spell_for_json(value: object) -> str:
-    assert isinstance(value, datetime)  # noqa: S101 - what is printed has nothing else that JSON has not
-    return value.isoformat()
+def _to_json(found: Any) -> dict[str, Any]:  # noqa: ANN401 - one of several dataclasses
+    fields: dict[str, Any] = asdict(found)
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in fields.items()}
