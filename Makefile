@@ -6,7 +6,7 @@
 # Another Python: make PYTHON=/usr/bin/python3.13 test
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-long chaos stores localstack versitygw azurite fake-gcs-server lint types layers docs clean
+.PHONY: help serve test test-long chaos stores bench-store localstack versitygw azurite fake-gcs-server lint types layers docs clean
 
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
@@ -18,6 +18,7 @@ INSTALLED := .venv/installed
 help:
 	@echo 'make serve | test | test-long | chaos | stores | lint | types | layers | docs | clean   (ARGS=... goes to serve and tests)'
 	@echo 'make localstack | versitygw | azurite | fake-gcs-server   (servers of objects, for more of test-long)'
+	@echo 'make bench-store   (what an object costs in the S3 store; ARGS=--quick)'
 
 serve: $(INSTALLED)
 	@$(BIN)/rindle serve $(ARGS)
@@ -34,6 +35,16 @@ chaos: $(INSTALLED)
 # The contract of all stores on whatever is installed; what it shows becomes the table in the documents.
 stores: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto -m 'long or not long' --store-matrix=docs/reference/stores.md $(ARGS) tests/contracts
+
+# rindle's S3 store beside the SDK it stands on, obstore and s3fs. Less of it: make bench-store ARGS=--quick
+bench-store: .bench/store/installed
+	@$(MAKE) --no-print-directory .versitygw/versitygw || echo 'versitygw could not be built'
+	@.bench/store/bin/python -m benchmarks.objectstore $(ARGS)
+
+.bench/store/installed: pyproject.toml
+	"$(PYTHON)" -m venv .bench/store
+	.bench/store/bin/pip install --quiet --disable-pip-version-check --editable '.[s3]' 'obstore>=0.12' s3fs
+	@touch $@
 
 localstack: .localstack/installed
 
@@ -77,7 +88,7 @@ docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf .venv .localstack .versitygw .azurite .fake-gcs-server build dist tests/clients/node_modules
+	rm -rf .venv .bench .localstack .versitygw .azurite .fake-gcs-server build dist tests/clients/node_modules
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find rindle tests alembic -name __pycache__ -exec rm -rf {} +
 

@@ -5,6 +5,7 @@
     RindleError
     ├── ConfigurationError            a setting, file or schema that the operator must mend
     ├── ObjectStoreError              rindle.objectstore.errors
+    ├── BucketError                   rindle.buckets.errors
     ├── UploadError                   rindle.uploads.errors
     ├── RepositoryError               rindle.uploads.errors (raised by rindle.db)
     └── ProtocolError                 rindle.protocols.errors

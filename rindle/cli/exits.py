@@ -22,5 +22,8 @@ def exit_code_of(error: RindleError) -> int:
             return UNREACHABLE
         case UploadNotFoundError():
             return NOT_FOUND
+        # Of buckets, by their codes: their errors come with an SDK that need not be there.
+        case RindleError(code="bucket_not_found" | "access_key_not_found" | "policy_not_found"):
+            return NOT_FOUND
         case _:
             return FAILED

@@ -22,6 +22,7 @@ _COMMANDS = {
     "doctor": ("rindle.cli.doctor", "Try everything that the settings name, and say what to mend."),
     "config": ("rindle.cli.config", "Show the settings, and where each comes from."),
     "db": ("rindle.cli.db", "Make, upgrade and check the database's schema."),
+    "buckets": ("rindle.cli.buckets", "Make and delete buckets, and access keys for them."),
 }
 
 

@@ -15,10 +15,12 @@ import pytest
 from starlette.types import ASGIApp
 
 import rindle
+from rindle.buckets import AdminOptions, BucketAdmin
 from rindle.objectstore.local import LocalStore
 from tests.acceptance.conftest import Serve
 from tests.acceptance.process import ROOT, environment
 from tests.http import TUS, Client, files_below
+from tests.s3 import S3Server
 from tests.serving import serving_host
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -155,6 +157,20 @@ async def test_metrics_and_logs_in_an_app(monkeypatch: pytest.MonkeyPatch, caplo
         logger.removeHandler(names["handler"])
     assert registry.get_sample_value("rindle_errors_total", {"code": "upload_not_found"}) == 1
     assert " INFO the-id HEAD upload_not_found: " in said.getvalue()
+
+
+async def test_buckets_and_keys_are_made_and_removed(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto.endpoint)
+    (code,) = blocks("docs/how-to/buckets.md", "python")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    made = await names["prepare_tenant"]("tenant")
+    assert set(made) == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    async with BucketAdmin(AdminOptions(region="us-east-1")) as admin:
+        assert [key.access_key_id for key in await admin.list_keys("tenant")] == [made["AWS_ACCESS_KEY_ID"]]
+        await names["remove_tenant"]("tenant", made["AWS_ACCESS_KEY_ID"])
+        assert await admin.list_keys("tenant") == []
+        assert "tenant" not in [bucket.name for bucket in await admin.list()]
 
 
 def test_the_tables_are_up_to_date() -> None:

@@ -458,3 +458,26 @@ async def test_a_reader_that_has_the_object_costs_no_body(store: S3Store, proxy:
     with pytest.raises(NotModifiedError):
         await store.get("key", GetOptions(if_none_match=before.e_tag))
     assert proxy.seen("GET")[-1].headers["if-none-match"] == f'"{before.e_tag}"'
+
+
+# Answers that are not read
+
+DTD = b"""<?xml version="1.0"?><!DOCTYPE r [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;">]>
+<ListBucketResult><Contents><Key>&b;</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>
+</ListBucketResult>"""
+
+
+async def test_entities_in_an_answer_are_not_expanded(store: S3Store, proxy: S3Proxy) -> None:
+    proxy.faults.append(Fault("GET ?list-type", answer=(200, DTD)))
+    with pytest.raises(ObjectStoreError, match="document type declaration"):
+        await store.list_page()
+
+
+async def test_a_proxys_error_page_is_an_error_like_any(store: S3Store, proxy: S3Proxy) -> None:
+    page = b"<!DOCTYPE html><html><body>Bad Gateway</body></html>"
+    proxy.faults += [Fault("GET ?list-type", answer=(502, page))] * 2
+    assert (await store.list_page()).objects == ()
+    assert proxy.count("GET ?list-type") == 3
+    proxy.faults += [Fault("GET ?list-type", answer=(403, page))]
+    with pytest.raises(PermissionDeniedError):
+        await store.list_page()
