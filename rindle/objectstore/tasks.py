@@ -1,8 +1,9 @@
 """Work that goes on, and is waited for, although the one who waits was cancelled."""
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
@@ -14,3 +15,17 @@ async def outlast(work: asyncio.Future[Result]) -> None:
             await asyncio.wait([work])
     if not work.cancelled():
         work.exception()
+
+
+async def settle(work: Coroutine[Any, Any, Result], *, patience: float) -> Result:
+    """The result of work that goes on when the one who waits is cancelled, who hears of that when it is done.
+
+    TimeoutError, and the work is cancelled, after ``patience`` seconds.
+    """
+    task = asyncio.ensure_future(asyncio.wait_for(work, patience))
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        await outlast(task)
+        raise
+    return task.result()
