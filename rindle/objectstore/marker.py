@@ -20,8 +20,13 @@ from typing_extensions import override
 from rindle.clock import utc_now
 from rindle.objectstore.base import ObjectStore
 from rindle.objectstore.cas import Seen, compare_and_set, look, require_conditions
-from rindle.objectstore.errors import AlreadyExistsError, PreconditionFailedError, TransientStoreError
-from rindle.objectstore.tasks import outlast
+from rindle.objectstore.errors import (
+    AlreadyExistsError,
+    ObjectStoreError,
+    PreconditionFailedError,
+    TransientStoreError,
+)
+from rindle.objectstore.tasks import settle
 from rindle.objectstore.types import Attributes, PutResult
 
 _JSON = Attributes(content_type="application/json")
@@ -108,6 +113,13 @@ class Marker:
                 return True
         return False
 
+    async def force(self, holder: Holder | None = None) -> Holder | None:
+        """Set the marker free whoever holds it, or only if it is this one; who that was, or None."""
+        found = (await self.look()).holder
+        if found is None or (holder is not None and found.id != holder.id):
+            return None
+        return found if await self.release(found.id) else None
+
     async def _write(self, over: Sight, holder: Holder, *, held: bool) -> PutResult | None:
         """Replace what was seen; None if something else stands there. Without an e_tag if that came afterwards."""
         data = _to_bytes(holder, held=held)
@@ -117,10 +129,10 @@ class Marker:
             return None
 
     async def _withdraw(self, over: Sight, holder: Holder, error: BaseException) -> None:
-        work = asyncio.ensure_future(asyncio.wait_for(self._undo(over, holder), _PATIENCE))
-        await outlast(work)
-        if work.cancelled() or work.exception() is not None:
-            error.add_note(f"{self.key!r} may be left held by {holder}, who does not know of it")
+        try:
+            await settle(self._undo(over, holder), patience=_PATIENCE)
+        except (ObjectStoreError, TimeoutError) as failure:
+            error.add_note(f"{self.key!r} may be left held by {holder}, who does not know of it: {failure}")
 
     async def _undo(self, over: Sight, holder: Holder) -> None:
         """Free what was taken; or change what was to be taken, so that a write still on its way finds it changed."""

@@ -22,10 +22,23 @@ async def settle(work: Coroutine[Any, Any, Result], *, patience: float) -> Resul
 
     TimeoutError, and the work is cancelled, after ``patience`` seconds.
     """
-    task = asyncio.ensure_future(asyncio.wait_for(work, patience))
+    task = asyncio.ensure_future(within(patience, work))
     try:
         await asyncio.wait([task])
     except asyncio.CancelledError:
         await outlast(task)
         raise
     return task.result()
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of work, which is cancelled when it takes longer: TimeoutError."""
+    scope = asyncio.timeout(seconds)
+    try:
+        async with scope:
+            return await work
+    except TimeoutError as error:
+        if not scope.expired():
+            raise
+        msg = f"no answer within {seconds:g} s"
+        raise TimeoutError(msg) from error

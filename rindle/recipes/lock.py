@@ -20,7 +20,7 @@ from datetime import timedelta
 from rindle.objectstore.base import ObjectStore
 from rindle.objectstore.errors import ObjectStoreError
 from rindle.objectstore.marker import Holder, Marker, Sight, this_process
-from rindle.objectstore.tasks import settle
+from rindle.objectstore.tasks import settle, within
 from rindle.recipes.errors import LockedError, LockLostError
 
 LEASE = timedelta(seconds=30)
@@ -98,10 +98,7 @@ class Lock:
 
         With a ``holder``, of :meth:`find_holder` or a LockedError, only from that one: who has come since, stays.
         """
-        found = await self.find_holder()
-        if found is None or (holder is not None and found.id != holder.id):
-            return None
-        return found if await self._marker.release(found.id) else None
+        return await self._marker.force(holder)
 
     async def _acquire(self, timeout: timedelta | None) -> tuple[Holder, float]:  # noqa: ASYNC109 - as acquire
         """Who holds it now, and from when on the lease counts."""
@@ -155,10 +152,9 @@ class Lock:
             await asyncio.sleep(max(0.0, since + pause - clock()))
             since = clock()
             try:
-                async with asyncio.timeout(pause):
-                    is_held = await self._marker.renew(holder.id)
+                is_held = await within(pause, self._marker.renew(holder.id))
             except (ObjectStoreError, TimeoutError) as error:
-                logger.warning("the lock %r could not be renewed: %s", self.key, _said(error))
+                logger.warning("the lock %r could not be renewed: %s", self.key, error)
                 continue
             if not scope.expired():
                 scope.reschedule(self._end(since) if is_held else clock())
@@ -173,7 +169,7 @@ class Lock:
         try:
             return await settle(self._marker.release(holder.id), patience=_PATIENCE)
         except (ObjectStoreError, TimeoutError) as error:
-            logger.warning("the lock %r was not given back, and ends with its lease: %s", self.key, _said(error))
+            logger.warning("the lock %r was not given back, and ends with its lease: %s", self.key, error)
             return True
 
     def _lost(self, holder: Holder) -> LockLostError:
@@ -201,10 +197,6 @@ class _Watch:
         if sight.holder.lease is None:
             return math.inf
         return self._since + sight.holder.lease.total_seconds() - self._clock()
-
-
-def _said(error: ObjectStoreError | TimeoutError) -> str:
-    return str(error) or "no answer in time"
 
 
 def _pauses() -> Iterator[float]:
