@@ -174,11 +174,11 @@ def _parse(seen: Seen) -> Sight:
 
 
 def _holder(fields: Mapping[str, Any]) -> Holder:
-    lease = fields.get("lease")
+    created, lease = fields.get("created"), fields.get("lease")
     return Holder(
         id=str(fields["id"]),
         who=str(fields["who"]),
-        since=datetime.fromisoformat(fields["created"]),
+        since=None if created is None else datetime.fromisoformat(created),
         token=int(fields.get("token", 0)),
         lease=None if lease is None else timedelta(seconds=lease),
         renewals=int(fields.get("renewals", 0)),
