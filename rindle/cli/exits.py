@@ -2,6 +2,7 @@
 
 from rindle.errors import ConfigurationError, RindleError
 from rindle.objectstore.errors import TransientStoreError
+from rindle.snapshots.errors import NoCurrentError, SnapshotNotFoundError
 from rindle.uploads.errors import DatabaseUnavailableError, UploadNotFoundError
 
 DONE = 0
@@ -20,7 +21,7 @@ def exit_code_of(error: RindleError) -> int:
             return MISCONFIGURED
         case DatabaseUnavailableError() | TransientStoreError():
             return UNREACHABLE
-        case UploadNotFoundError():
+        case UploadNotFoundError() | NoCurrentError() | SnapshotNotFoundError():
             return NOT_FOUND
         case _:
             return FAILED

@@ -157,7 +157,7 @@ def _to_bytes(holder: Holder, *, held: bool) -> bytes:
         "created": None if holder.since is None else holder.since.isoformat(),
         "token": holder.token,
         "lease": None if holder.lease is None else holder.lease.total_seconds(),
-        "renewals": holder.renewals,
+        "renewals": holder.renewals or None,
         "released": None if held else utc_now().isoformat(),
     }
     return json.dumps({name: value for name, value in fields.items() if value is not None}, indent=2).encode() + b"\n"

@@ -39,6 +39,8 @@ async def open_envelope(envelope: bytes, encrypter: Encrypter, *, place: str) ->
     """
     sealed = unpack(envelope, place=place)
     if sealed.encrypter != encrypter.name:
-        msg = f"{place} was sealed by {sealed.encrypter!r}, and this store opens {encrypter.name!r} only"
+        key_id = sealed.header.get("key-id")
+        key = "" if key_id is None else f" with the key {key_id}"
+        msg = f"{place} was sealed by {sealed.encrypter!r}{key}, and this store opens {encrypter.name!r} only"
         raise WrongKeyError(msg)
     return await encrypter.unseal(sealed, place=place)

@@ -114,6 +114,11 @@ class SnapshotStore:
             raise self._not_found(rev) from error
         return Snapshot(rev=rev, data=await open_envelope(envelope, self._encrypter, place=self._place(rev)))
 
+    async def require(self, rev: str) -> None:
+        """SnapshotNotFoundError if there is no such snapshot."""
+        if not await exists(self._store, self._key(rev)):
+            raise self._not_found(rev)
+
     async def list(self) -> list[str]:
         """The revisions of all snapshots, the oldest first; then those that have been given other names."""
         folder = f"{self._base}/snapshots/"
@@ -177,8 +182,7 @@ class SnapshotStore:
         That is ``replacing`` (None: none is), or the one that is when this begins. One that is current already is fine.
         CurrentMovedError: somebody else was quicker, and theirs stays. SnapshotNotFoundError.
         """
-        if not await exists(self._store, self._key(rev)):
-            raise self._not_found(rev)
+        await self.require(rev)
         seen = await look(self._store, self._current_key)
         current = _rev_in(seen)
         if current == rev:
