@@ -1,4 +1,4 @@
-"""One store of each kind that a test can have without waiting: in memory, on disk, in a bucket of moto."""
+"""Stores that a test can have without waiting: in memory, on disk, in a bucket; in the long run, in more buckets."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,16 +13,21 @@ from rindle.testing.faults import FaultyStore
 from tests.s3 import S3Server
 
 
-@pytest.fixture(params=["memory", "local", "s3"])
+@pytest.fixture(
+    params=[
+        *("memory", "local", "moto"),
+        *(pytest.param(server, marks=pytest.mark.long) for server in ("versitygw", "localstack")),
+    ]
+)
 async def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MultipartStore]:
     match request.param:
         case "memory":
             store: MultipartStore = MemoryStore()
         case "local":
             store = LocalStore(tmp_path / "store")
-        case _:
-            moto: S3Server = request.getfixturevalue("moto")
-            store = await moto.new_store("some/prefix")
+        case server:
+            s3: S3Server = request.getfixturevalue(server)
+            store = await s3.new_store("some/prefix")
     async with store:
         yield store
 

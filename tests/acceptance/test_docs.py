@@ -4,6 +4,7 @@ import asyncio
 import re
 import subprocess
 import sys
+from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from tests.acceptance.process import ROOT, environment
 from tests.http import TUS, Client, files_below
 from tests.serving import serving_host
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "examples" / "README.md"]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
@@ -124,6 +126,31 @@ class TestMounting:
             assert (await client.request("GET", "/admin")).status == 299
 
 
+@pytest.mark.parametrize("document", ["docs/how-to/recipes.md", "docs/how-to/snapshots.md"])
+async def test_the_blocks_of_a_document_are_one_program(document: str) -> None:
+    program = compile("\n".join(blocks(document, "python")), document, "exec", PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    await eval(program, {})
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+async def test_an_example_runs_in_memory_and_on_disk_and_leaves_nothing(example: Path, tmp_path: Path) -> None:
+    def run(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-W", "error", example, *arguments], check=True, capture_output=True, text=True
+        ).stdout
+
+    in_memory, on_disk = await asyncio.gather(
+        asyncio.to_thread(run), asyncio.to_thread(run, (tmp_path / "store").as_uri())
+    )
+    assert in_memory.count("\n") == on_disk.count("\n") > 0
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [".rindle"]
+
+
+def test_every_example_is_listed() -> None:
+    listed = (ROOT / "examples" / "README.md").read_text()
+    assert all(f"[{path.name}]({path.name})" in listed for path in EXAMPLES)
+
+
 def test_the_tables_are_up_to_date() -> None:
     checked = subprocess.run(
         [sys.executable, "docs/generate.py", "--check"],
@@ -143,7 +170,9 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_every_module_is_in_its_room() -> None:
-    """The map in docs/explanation/architecture.md names every module of the core."""
+    """The map in docs/explanation/architecture.md names every module of the row above the object store."""
     rooms = (ROOT / "docs/explanation/architecture.md").read_text().split("```")[1]
-    for path in (ROOT / "rindle/uploads").glob("*.py"):
+    for path in (
+        path for room in ("uploads", "recipes", "snapshots") for path in (ROOT / "rindle" / room).glob("*.py")
+    ):
         assert path.stem == "__init__" or re.search(rf"\b{path.stem}\b", rooms), path
