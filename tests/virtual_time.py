@@ -10,8 +10,12 @@ from typing_extensions import override
 Result = TypeVar("Result")
 
 
+_A_DAY = 86400.0
+
+
 class _Selector(selectors.SelectSelector):
     now = 0.0
+    end = _A_DAY
 
     @override
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -21,6 +25,10 @@ class _Selector(selectors.SelectSelector):
             raise AssertionError(msg)
         if not ready and timeout:
             self.now += timeout
+        if self.now > self.end:
+            self.end = float("inf")  # what is still running is cancelled now, and may take its time
+            msg = "a day is over, and nothing has come of it"
+            raise AssertionError(msg)
         return ready
 
 

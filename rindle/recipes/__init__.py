@@ -3,6 +3,7 @@
 They know the contract of a store (:mod:`rindle.objectstore.base`) and no store in particular.
 """
 
+from rindle.objectstore.marker import Holder
 from rindle.recipes.claim import try_claim
 from rindle.recipes.counter import Counter
 from rindle.recipes.errors import (
@@ -23,6 +24,7 @@ __all__ = [
     "CachedObject",
     "Counter",
     "CounterLimitError",
+    "Holder",
     "HttpCache",
     "Lock",
     "LockLostError",

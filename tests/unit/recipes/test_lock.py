@@ -387,6 +387,17 @@ class TestLosing:
         with pytest.raises(LockLostError):
             virtually(hold())
 
+    def test_a_block_that_takes_no_notice_is_told_also_if_nobody_else_has_come(self, in_memory: FaultyStore) -> None:
+        async def hold() -> None:
+            async with Lock(in_memory, "key", lease=LEASE).hold():
+                cut_off(in_memory, "get", "put")
+                with suppress(asyncio.CancelledError):
+                    await forever()
+                in_memory.before = None
+
+        with pytest.raises(LockLostError):
+            virtually(hold())
+
     def test_who_is_cancelled_from_outside_stays_cancelled(self, in_memory: FaultyStore) -> None:
         async def hold() -> None:
             async with Lock(in_memory, "key", lease=LEASE).hold():

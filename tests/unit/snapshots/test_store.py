@@ -208,17 +208,18 @@ class TestCurrent:
             assert moved.value.current == theirs
         assert await snapshots.current_rev() == theirs
 
-    async def test_who_loses_a_race_is_told(self, faulty: FaultyStore) -> None:
-        ours, others = snapshots_in(faulty), snapshots_in(faulty.inner)
+    @pytest.mark.parametrize(("moment", "operation"), [("after", "get"), ("before", "put")])
+    async def test_who_loses_a_race_is_told(self, in_memory: FaultyStore, moment: str, operation: str) -> None:
+        ours, others = snapshots_in(in_memory), snapshots_in(in_memory.inner)
         base, mine, theirs = [await ours.write(b"") for _ in range(3)]
         await ours.set_current(base)
 
-        async def be_quicker(operation: str, _: str) -> None:
-            if operation == "put":
-                faulty.before = None
+        async def be_quicker(called: str, _: str) -> None:
+            if called == operation:
+                setattr(in_memory, moment, None)
                 await others.set_current(theirs)
 
-        faulty.before = be_quicker
+        setattr(in_memory, moment, be_quicker)
         with pytest.raises(CurrentMovedError) as moved:
             await ours.set_current(mine)
         assert moved.value.current == await ours.current_rev() == theirs
