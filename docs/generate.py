@@ -14,7 +14,7 @@ from rindle.cli.main import cli
 from rindle.cli.options import describe_default
 from rindle.protocols.errors import ProtocolError
 from rindle.protocols.tus.status import STATUS
-from rindle.settings import Settings, StateSettings
+from rindle.settings import PREFIX, Settings, StateSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 FAMILIES = {"internal_error", "configuration_error", "bad_request", "upload_error", "body_interrupted"}
