@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import runpy
 import subprocess
 import sys
 from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -133,15 +134,14 @@ async def test_the_blocks_of_a_document_are_one_program(document: str) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-async def test_an_example_runs_in_memory_and_on_disk_and_leaves_nothing(example: Path, tmp_path: Path) -> None:
-    def run(*arguments: str) -> str:
-        return subprocess.run(
-            [sys.executable, "-W", "error", example, *arguments], check=True, capture_output=True, text=True
-        ).stdout
-
-    in_memory, on_disk = await asyncio.gather(
-        asyncio.to_thread(run), asyncio.to_thread(run, (tmp_path / "store").as_uri())
-    )
+async def test_an_example_runs_in_memory_and_on_disk_and_leaves_nothing(
+    example: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = runpy.run_path(str(example))["main"]
+    await main("memory://")
+    in_memory = capsys.readouterr().out
+    await main((tmp_path / "store").as_uri())
+    on_disk = capsys.readouterr().out
     assert in_memory.count("\n") == on_disk.count("\n") > 0
     assert [path.name for path in (tmp_path / "store").iterdir()] == [".rindle"]
 

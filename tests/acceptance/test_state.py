@@ -41,7 +41,6 @@ async def test_the_life_of_a_state_in_a_bucket(moto: S3Server) -> None:
         f"{first} is the current snapshot instead of {second}\n",
         "",
     )
-    assert (await rindle("gc", "--keep", "0", "--yes", env=env))[1] == f"{second} deleted\n1 deleted, 1 kept\n"
 
 
 class TestExitCodes:
@@ -57,21 +56,10 @@ class TestExitCodes:
         refused = run_rindle("state", "current", env=settings(tmp_path.as_uri()))
         assert (refused.returncode, refused.stderr) == (5, "error: network/prod has no current snapshot\n")
 
-    def test_nothing_said(self, tmp_path: Path) -> None:
-        refused = run_rindle("state", "ls", cwd=tmp_path)
-        assert refused.returncode == 3
-        assert refused.stderr.startswith("error: say which store the snapshots are of: --store, RINDLE_STATE_STORE")
-
     async def test_a_bucket_that_is_not_there(self, moto: S3Server) -> None:
         code, _, said = await rindle("lock", env=settings(moto.url("nowhere")))
         assert code == 3
         assert said.startswith("error: s3: there is no bucket nowhere at http://127.0.0.1")
-
-    async def test_a_store_that_does_not_answer(self) -> None:
-        url = "s3://bucket?endpoint=http://127.0.0.1:1&region=us-east-1&attempts=1"
-        code, _, said = await rindle("current", env=settings(url))
-        assert code == 4
-        assert said.startswith("error: s3: ")
 
 
 async def wait_for_line(stream: asyncio.StreamReader | None) -> str:
