@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-import aioboto3
 import pytest
 
 from rindle.objectstore.base import ObjectStore
@@ -28,8 +27,7 @@ async def rindle(*arguments: str, env: Mapping[str, str]) -> tuple[int, str, str
 
 async def test_the_life_of_a_state_in_a_bucket(moto: S3Server) -> None:
     bucket = await moto.new_bucket()
-    async with aioboto3.Session(region_name="us-east-1").client("kms", endpoint_url=moto.endpoint) as kms:
-        key_id = (await kms.create_key())["KeyMetadata"]["Arn"]
+    key_id = await moto.new_kms_key()
     env = settings(moto.url(bucket)) | {"RINDLE_STATE_KMS_KEY_ID": key_id, "AWS_ENDPOINT_URL_KMS": moto.endpoint}
     async with moto.store(bucket) as store:
         snapshots = SnapshotStore(store, "network", "prod", encrypter=KmsEncrypter(key_id, endpoint=moto.endpoint))

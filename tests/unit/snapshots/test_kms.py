@@ -2,7 +2,6 @@ import asyncio
 import json
 from base64 import b64encode
 
-import aioboto3
 import pytest
 
 from rindle.objectstore.ext import read
@@ -20,18 +19,12 @@ def store() -> MemoryStore:
     return MemoryStore()
 
 
-async def new_key(moto: S3Server) -> str:
-    async with aioboto3.Session(region_name="us-east-1").client("kms", endpoint_url=moto.endpoint) as client:
-        key_id: str = (await client.create_key())["KeyMetadata"]["Arn"]
-        return key_id
-
-
 def snapshots_in(store: MemoryStore, key_id: str, endpoint: str) -> SnapshotStore:
     return SnapshotStore(store, "network", "prod", encrypter=KmsEncrypter(key_id, endpoint=endpoint))
 
 
 async def test_what_was_written_can_be_read_by_who_may_use_the_key(store: MemoryStore, moto: S3Server) -> None:
-    key_id = await new_key(moto)
+    key_id = await moto.new_kms_key()
     rev = await snapshots_in(store, key_id, moto.endpoint).write(PLAIN)
     stored = await read(store, f"network/prod/snapshots/{rev}.json.enc")
     assert b"horse" not in stored
@@ -42,7 +35,7 @@ async def test_what_was_written_can_be_read_by_who_may_use_the_key(store: Memory
 async def test_kms_is_asked_once_to_write_and_once_for_each_data_key_to_read(
     store: MemoryStore, moto: S3Server
 ) -> None:
-    key_id = await new_key(moto)
+    key_id = await moto.new_kms_key()
     async with S3Proxy(moto.endpoint) as proxy:
         writer = snapshots_in(store, key_id, proxy.endpoint)
         revs = await asyncio.gather(*(writer.write(PLAIN) for _ in range(3)))
@@ -54,7 +47,7 @@ async def test_kms_is_asked_once_to_write_and_once_for_each_data_key_to_read(
 
 
 async def test_another_key_is_named(store: MemoryStore, moto: S3Server) -> None:
-    key_id, other = await new_key(moto), await new_key(moto)
+    key_id, other = await moto.new_kms_key(), await moto.new_kms_key()
     rev = await snapshots_in(store, key_id, moto.endpoint).write(PLAIN)
     with pytest.raises(WrongKeyError, match=f"sealed with the KMS key {key_id}, which {other} is not, or may not be"):
         await snapshots_in(store, other, moto.endpoint).get(rev)
@@ -62,7 +55,7 @@ async def test_another_key_is_named(store: MemoryStore, moto: S3Server) -> None:
 
 @pytest.mark.parametrize("data_key", [None, "", "?", b64encode(b"not a data key of KMS").decode()])
 async def test_a_data_key_that_was_changed_is_noticed(store: MemoryStore, moto: S3Server, data_key: str | None) -> None:
-    snapshots = snapshots_in(store, await new_key(moto), moto.endpoint)
+    snapshots = snapshots_in(store, await moto.new_kms_key(), moto.endpoint)
     rev = await snapshots.write(PLAIN)
     key = f"network/prod/snapshots/{rev}.json.enc"
     fields = json.loads(await read(store, key))
@@ -83,7 +76,7 @@ async def test_a_key_that_is_not_there(store: MemoryStore, moto: S3Server) -> No
 
 async def test_a_service_that_is_not_there(store: MemoryStore, moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
-    key_id = await new_key(moto)
+    key_id = await moto.new_kms_key()
     rev = await snapshots_in(store, key_id, moto.endpoint).write(PLAIN)
     away = snapshots_in(store, key_id, "http://127.0.0.1:1")
     with pytest.raises(KeyServiceError, match="KMS gives no data key"):
