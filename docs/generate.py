@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import click
+from pydantic_settings import BaseSettings
 
 from rindle.cli.main import cli
 from rindle.cli.options import describe_default
@@ -17,18 +18,28 @@ from rindle.objectstore.s3.profiles import PROFILES, Service
 from rindle.observability.metrics import Metrics
 from rindle.protocols.errors import ProtocolError
 from rindle.protocols.tus.status import STATUS
-from rindle.settings import PREFIX, Settings
+from rindle.settings import PREFIX, Settings, StateSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 FAMILIES = {"internal_error", "configuration_error", "bad_request", "upload_error", "body_interrupted"}
 
 
 def settings_table() -> str:
-    """One row for each setting."""
+    """One row for each setting of the server."""
+    return _rows_of(Settings)
+
+
+def state_settings_table() -> str:
+    """One row for each setting of `rindle state`."""
+    return _rows_of(StateSettings)
+
+
+def _rows_of(model: type[BaseSettings]) -> str:
     rows = ["| Setting | Default | |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
+    for name, field in model.model_fields.items():
         default = describe_default(field.default)
-        rows.append(f"| `{name}`<br>`{PREFIX}{name.upper()}` | {default and f'`{default}`'} | {field.description} |")
+        variable = f"{model.model_config['env_prefix']}{name.upper()}"
+        rows.append(f"| `{name}`<br>`{variable}` | {default and f'`{default}`'} | {field.description} |")
     return "\n".join(rows)
 
 
@@ -133,6 +144,7 @@ def metrics_table() -> str:
 
 TABLES = {
     "settings": (ROOT / "docs/reference/settings.md", settings_table),
+    "state settings": (ROOT / "docs/how-to/snapshots.md", state_settings_table),
     "errors": (ROOT / "docs/reference/http.md", errors_table),
     "commands": (ROOT / "docs/reference/commands.md", commands_table),
     "profiles": (ROOT / "docs/how-to/s3.md", profiles_table),

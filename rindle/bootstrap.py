@@ -25,11 +25,13 @@ from rindle.db.schema import create_schema, require_schema, schema_state
 from rindle.errors import ConfigurationError, RindleError
 from rindle.objectstore.base import MultipartStore
 from rindle.objectstore.disk import DiskExecutor
+from rindle.objectstore.errors import InvalidKeyError
 from rindle.objectstore.types import Capabilities
 from rindle.objectstore.urls import open_store
 from rindle.observability.observer import NOBODY, Observer
 from rindle.reaper.service import Reaper, ReaperOptions
-from rindle.settings import Settings, load_settings
+from rindle.settings import Settings, StateSettings, load_settings
+from rindle.snapshots import Encrypter, NoEncryption, SnapshotStore
 from rindle.uploads.body import BodyPace
 from rindle.uploads.engine import UploadEngine
 from rindle.uploads.leases import LeaseOptions
@@ -87,6 +89,51 @@ async def open_records(settings: Settings) -> AsyncIterator[UploadAdmin]:
         yield UploadAdmin(database)
     finally:
         await database.aclose()
+
+
+@asynccontextmanager
+async def open_snapshots(settings: StateSettings, *, writing: bool) -> AsyncIterator[SnapshotStore]:
+    """Open the snapshots of one stack. ``writing``: see first that the store can be written to as they need it.
+
+    ConfigurationError, in one line, for what cannot be used.
+    """
+    url, factory, stack = (_require_state(settings, name) for name in ("store", "factory", "stack"))
+    async with open_store(url) as store:
+        try:
+            snapshots = SnapshotStore(store, factory, stack, prefix=settings.prefix, encrypter=_encrypter(settings))
+        except InvalidKeyError as error:
+            msg = f"the names of factory and stack must be parts of a key: {error}"
+            raise ConfigurationError(msg) from error
+        if writing:
+            await store.prepare()
+        yield snapshots
+
+
+def _require_state(settings: StateSettings, name: str) -> str:
+    value: str | None = getattr(settings, name)
+    if value is None:
+        variable = f"{StateSettings.model_config['env_prefix']}{name.upper()}"
+        msg = f"say which {name} the snapshots are of: --{name}, {variable}, or state_{name} in the settings file"
+        raise ConfigurationError(msg)
+    return value
+
+
+def _encrypter(settings: StateSettings) -> Encrypter:
+    # Loaded when they are asked for: they need libraries that others do without.
+    try:
+        if settings.key_bytes is not None:
+            from rindle.snapshots.aes import AesEncrypter  # noqa: PLC0415
+
+            return AesEncrypter(settings.key_bytes)
+        if settings.kms_key_id is not None:
+            from rindle.snapshots.kms import KmsEncrypter  # noqa: PLC0415
+
+            return KmsEncrypter(settings.kms_key_id)
+    except ModuleNotFoundError as error:
+        extra = "kms" if settings.kms_key_id else "encryption"
+        msg = f"sealed snapshots need more libraries: pip install 'rindle-uploads[{extra}]'"
+        raise ConfigurationError(msg) from error
+    return NoEncryption()
 
 
 @asynccontextmanager

@@ -6,6 +6,8 @@
     ├── ConfigurationError            a setting, file or schema that the operator must mend
     ├── ObjectStoreError              rindle.objectstore.errors
     ├── BucketError                   rindle.buckets.errors
+    ├── RecipeError                   rindle.recipes.errors
+    ├── SnapshotError                 rindle.snapshots.errors
     ├── UploadError                   rindle.uploads.errors
     ├── RepositoryError               rindle.uploads.errors (raised by rindle.db)
     └── ProtocolError                 rindle.protocols.errors

@@ -8,7 +8,8 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -26,6 +27,8 @@ CONFIG = f"{PREFIX}CONFIG"
 
 Lasting = TypeVar("Lasting", bound=timedelta | None)
 
+_SECRET = frozenset({"database", "key", "store_secret"})
+_KEY_SIZE = 32  # of AES-256
 _LEAST_LEASE_TTL = timedelta(seconds=5)
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", re.ASCII)
@@ -91,6 +94,16 @@ def _check_url(value: str | None) -> str | None:
         msg = "give a URL such as https://example.org/files"
         raise ValueError(msg)
     return value
+
+
+def _check_key(value: SecretStr | None) -> SecretStr | None:
+    try:
+        if value is None or len(b64decode(value.get_secret_value(), validate=True)) == _KEY_SIZE:
+            return value
+    except ValueError:
+        pass
+    msg = f"must be {_KEY_SIZE} bytes in base64, such as `openssl rand -base64 {_KEY_SIZE}` makes"
+    raise ValueError(msg)
 
 
 def _check_positive(value: Lasting) -> Lasting:
@@ -344,6 +357,42 @@ class Settings(BaseSettings):
         return self.tails or self.data / "tails"
 
 
+class StateSettings(BaseSettings):
+    """Which stack's snapshots a command is about, and what opens them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=f"{PREFIX}STATE_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    store: Annotated[str | None, _EmptyIsNone] = Field(
+        default=None, description="Where the snapshots are: file:///folder or s3://bucket/prefix."
+    )
+    prefix: Annotated[str, AfterValidator(_check_prefix)] = Field(
+        default="", description="What their keys begin with, inside the store."
+    )
+    factory: Annotated[str | None, _EmptyIsNone] = Field(default=None, description="The factory's name.")
+    stack: Annotated[str | None, _EmptyIsNone] = Field(default=None, description="The stack's name.")
+    key: Annotated[SecretStr | None, _EmptyIsNone, AfterValidator(_check_key)] = Field(
+        default=None, description="The key that they are sealed with: 32 bytes in base64."
+    )
+    kms_key_id: Annotated[str | None, _EmptyIsNone] = Field(
+        default=None, description="The key of AWS KMS that they are sealed with, instead: an ARN, id or alias."
+    )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.key is not None and self.kms_key_id is not None:
+            msg = "state_key and state_kms_key_id are two ways of sealing: give one of them"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def key_bytes(self) -> bytes | None:
+        """The key itself."""
+        return None if self.key is None else b64decode(self.key.get_secret_value())
+
+
+Model = TypeVar("Model", Settings, StateSettings)
 Origin = Literal["flag", "environment", "file", "default"]
 
 
@@ -371,16 +420,39 @@ def load_settings(flags: Mapping[str, Any], *, config: Path | None = None) -> Se
 
     ``flags`` hold only what was given. ``config``: the settings file, else the one that ``RINDLE_CONFIG`` names.
     """
+    return _load(Settings, flags, config)
+
+
+def load_state_settings(flags: Mapping[str, Any], *, config: Path | None = None) -> StateSettings:
+    """As :func:`load_settings`. In the file their names begin with ``state_``, in the environment ``RINDLE_STATE_``."""
+    return _load(StateSettings, flags, config)
+
+
+def _load(model: type[Model], flags: Mapping[str, Any], config: Path | None) -> Model:
     named = config or os.environ.get(CONFIG)  # noqa: TID251 - this is where it is read
     from_file = _read_file(Path(named)) if named else {}
     in_environment = _names_in_environment()
     _check_names(from_file, f"the settings file {named}", str)
     _check_names(in_environment, "the environment", lambda name: PREFIX + name.upper())
-    wins_over_file = {name: value for name, value in from_file.items() if name not in in_environment}
+    own = _own_prefix(model)
+    wins_over_file = {
+        name.removeprefix(own): value
+        for name, value in from_file.items()
+        if name not in in_environment and name in _names_of(model)
+    }
     try:
-        return Settings(**{**wins_over_file, **flags})
+        return model(**{**wins_over_file, **flags})
     except ValidationError as error:
-        raise ConfigurationError(_explain(error)) from error
+        raise ConfigurationError(_explain(error, model)) from error
+
+
+def _own_prefix(model: type[BaseSettings]) -> str:
+    """What the names of these settings begin with, beside the one of all."""
+    return str(model.model_config["env_prefix"]).removeprefix(PREFIX).lower()
+
+
+def _names_of(model: type[BaseSettings]) -> Sequence[str]:
+    return [_own_prefix(model) + name for name in model.model_fields]
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -395,18 +467,19 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _check_names(names: Iterable[str], where: str, spell: Callable[[str], str]) -> None:
+    known = [*_names_of(Settings), *_names_of(StateSettings)]
     for name in names:
-        if name not in Settings.model_fields:
-            near = difflib.get_close_matches(name, Settings.model_fields, n=1, cutoff=0)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0)
             msg = f"unknown setting {spell(name)} in {where}; did you mean {spell(near[0])}?"
             raise ConfigurationError(msg)
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, model: type[BaseSettings]) -> str:
     faults = []
     for fault in error.errors(include_url=False):
         name = ".".join(str(part) for part in fault["loc"][:1])
         text = fault["msg"].removeprefix("Value error, ")
-        given = "" if name in ("", "database", "store_secret") else f" (given: {fault['input']!r})"
-        faults.append(f"{name}: {text}{given}" if name else text)
+        given = "" if name in ("", *_SECRET) else f" (given: {fault['input']!r})"
+        faults.append(f"{_own_prefix(model)}{name}: {text}{given}" if name else text)
     return "; ".join(faults)

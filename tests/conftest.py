@@ -15,7 +15,15 @@ for _name in [name for name in os.environ if name.startswith("RINDLE_")]:
 # The assertions of the public suites explain themselves here, as those of any test do. Before anything imports them.
 pytest.register_assert_rewrite("rindle.testing")
 
-pytest_plugins = ["tests.azure", "tests.databases", "tests.gcs", "tests.matrix", "tests.s3", "tests.serving"]
+pytest_plugins = [
+    "tests.azure",
+    "tests.databases",
+    "tests.gcs",
+    "tests.matrix",
+    "tests.s3",
+    "tests.serving",
+    "tests.stores",
+]
 
 
 @pytest.fixture(scope="session", autouse=True)

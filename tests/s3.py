@@ -1,6 +1,7 @@
 """Servers that speak S3's API, each of its own kind of right, and buckets on them."""
 
 import asyncio
+import json
 import os
 import re
 import secrets
@@ -53,6 +54,21 @@ class S3Server:
     async def put_object(self, bucket: str, name: str) -> None:
         """As anybody may do it, whatever the name."""
         await asyncio.to_thread(self._put, f"{bucket}/{name}")
+
+    async def new_kms_key(self) -> str:
+        """The ARN of a new key of KMS, where the server has that too."""
+        return await asyncio.to_thread(self._create_key)
+
+    def _create_key(self) -> str:
+        scope = "Credential=test/20260102/us-east-1/kms/aws4_request"
+        headers = {
+            "X-Amz-Target": "TrentService.CreateKey",
+            "Content-Type": "application/x-amz-json-1.1",
+            "Authorization": f"AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=none",
+        }
+        request = urllib.request.Request(self.endpoint, data=b"{}", headers=headers)
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return str(json.load(answer)["KeyMetadata"]["Arn"])
 
     async def new_store(self, prefix: str = "", **options: Any) -> "S3Store":
         """A store on a new bucket; whoever asks for it closes it."""

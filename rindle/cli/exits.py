@@ -2,6 +2,7 @@
 
 from rindle.errors import ConfigurationError, RindleError
 from rindle.objectstore.errors import TransientStoreError
+from rindle.snapshots.errors import NoCurrentError, SnapshotNotFoundError
 from rindle.uploads.errors import DatabaseUnavailableError, UploadNotFoundError
 
 DONE = 0
@@ -20,7 +21,7 @@ def exit_code_of(error: RindleError) -> int:
             return MISCONFIGURED
         case DatabaseUnavailableError() | TransientStoreError():
             return UNREACHABLE
-        case UploadNotFoundError():
+        case UploadNotFoundError() | NoCurrentError() | SnapshotNotFoundError():
             return NOT_FOUND
         # Of buckets, by their codes: their errors come with an SDK that need not be there.
         case RindleError(code="bucket_not_found" | "access_key_not_found" | "policy_not_found"):

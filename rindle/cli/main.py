@@ -20,6 +20,7 @@ _COMMANDS = {
     "multiparts": ("rindle.cli.multiparts", "List and abort unfinished multiparts."),
     "nodes": ("rindle.cli.nodes", "List nodes; declare one gone."),
     "doctor": ("rindle.cli.doctor", "Try everything that the settings name, and say what to mend."),
+    "state": ("rindle.cli.state", "Snapshots of a state: list, show, roll back, delete, lock."),
     "config": ("rindle.cli.config", "Show the settings, and where each comes from."),
     "db": ("rindle.cli.db", "Make, upgrade and check the database's schema."),
     "buckets": ("rindle.cli.buckets", "Make and delete buckets, and access keys for them."),

@@ -9,9 +9,20 @@ from urllib.parse import urlsplit, urlunsplit
 import click
 from pydantic import ByteSize, SecretStr, TypeAdapter, ValidationError
 from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
 from typing_extensions import override
 
-from rindle.settings import PREFIX, Origin, Settings, find_origins, load_settings, parse_duration, spell_duration
+from rindle.settings import (
+    PREFIX,
+    Origin,
+    Settings,
+    StateSettings,
+    find_origins,
+    load_settings,
+    load_state_settings,
+    parse_duration,
+    spell_duration,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -53,12 +64,12 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON; of l
 confirmed = click.option("--yes", is_flag=True, help="Do it without asking.")
 
 
-def settings_options(*names: str) -> Callable[[Command], Command]:
+def settings_options(*names: str, model: type[BaseSettings] = Settings) -> Callable[[Command], Command]:
     """Flags for these settings (all, without names) and for the settings file."""
 
     def decorate(command: Command) -> Command:
-        for name in reversed(names or tuple(Settings.model_fields)):
-            command = _option(name)(command)
+        for name in reversed(names or tuple(model.model_fields)):
+            command = _option(name, model)(command)
         help_text = f"Settings file (TOML).  [{PREFIX}CONFIG]"
         return click.option("--config", type=click.Path(path_type=Path), help=help_text)(command)
 
@@ -69,6 +80,12 @@ def settings_from(flags: dict[str, Any]) -> Settings:
     """The settings that these flags, the environment and the file make together."""
     config = flags.pop("config")
     return load_settings({name: value for name, value in flags.items() if value is not None}, config=config)
+
+
+def state_settings_from(flags: dict[str, Any]) -> StateSettings:
+    """As :func:`settings_from`."""
+    config = flags.pop("config")
+    return load_state_settings({name: value for name, value in flags.items() if value is not None}, config=config)
 
 
 def settings_with_origins(flags: dict[str, Any]) -> Mapping[str, tuple[str, Origin]]:
@@ -95,11 +112,12 @@ def mask(url: str) -> str:
     return urlunsplit(parts._replace(netloc=masked, query=parts.query and "********"))
 
 
-def _option(name: str) -> Callable[[Command], Command]:
-    field = Settings.model_fields[name]
+def _option(name: str, model: type[BaseSettings]) -> Callable[[Command], Command]:
+    field = model.model_fields[name]
     flag = f"--{name.replace('_', '-')}"
     default = describe_default(field.default)
-    help_text = f"{field.description}  [{PREFIX}{name.upper()}{default and f'; default {default}'}]"
+    variable = f"{model.model_config['env_prefix']}{name.upper()}"
+    help_text = f"{field.description}  [{variable}{default and f'; default {default}'}]"
     if field.annotation is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=help_text)
     return click.option(flag, metavar="VALUE", default=None, help=help_text)

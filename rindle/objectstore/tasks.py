@@ -1,9 +1,9 @@
 """Work that goes on, and is waited for, although the one who waits was cancelled; and work side by side."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rindle.objectstore.errors import ObjectStoreError
 from rindle.objectstore.types import DeleteResult
@@ -38,3 +38,30 @@ async def delete_each(
         for _ in range(min(at_once, len(keys))):
             group.create_task(work())
     return results
+
+
+async def settle(work: Coroutine[Any, Any, Result], *, patience: float) -> Result:
+    """The result of work that goes on when the one who waits is cancelled, who hears of that when it is done.
+
+    TimeoutError, and the work is cancelled, after ``patience`` seconds.
+    """
+    task = asyncio.ensure_future(within(patience, work))
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        await outlast(task)
+        raise
+    return task.result()
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of work, which is cancelled when it takes longer: TimeoutError."""
+    scope = asyncio.timeout(seconds)
+    try:
+        async with scope:
+            return await work
+    except TimeoutError as error:
+        if not scope.expired():
+            raise
+        msg = f"no answer within {seconds:g} s"
+        raise TimeoutError(msg) from error

@@ -4,8 +4,10 @@ import asyncio
 import io
 import logging
 import re
+import runpy
 import subprocess
 import sys
+from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,8 @@ from tests.http import TUS, Client, files_below
 from tests.s3 import S3Server
 from tests.serving import serving_host
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "examples" / "README.md"]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
@@ -173,6 +176,30 @@ async def test_buckets_and_keys_are_made_and_removed(moto: S3Server, monkeypatch
         assert "tenant" not in [bucket.name for bucket in await admin.list()]
 
 
+@pytest.mark.parametrize("document", ["docs/how-to/recipes.md", "docs/how-to/snapshots.md"])
+async def test_the_blocks_of_a_document_are_one_program(document: str) -> None:
+    program = compile("\n".join(blocks(document, "python")), document, "exec", PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    await eval(program, {})
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+async def test_an_example_runs_in_memory_and_on_disk_and_leaves_nothing(
+    example: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = runpy.run_path(str(example))["main"]
+    await main("memory://")
+    in_memory = capsys.readouterr().out
+    await main((tmp_path / "store").as_uri())
+    on_disk = capsys.readouterr().out
+    assert in_memory.count("\n") == on_disk.count("\n") > 0
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [".rindle"]
+
+
+def test_every_example_is_listed() -> None:
+    listed = (ROOT / "examples" / "README.md").read_text()
+    assert all(f"[{path.name}]({path.name})" in listed for path in EXAMPLES)
+
+
 def test_the_tables_are_up_to_date() -> None:
     checked = subprocess.run(
         [sys.executable, "docs/generate.py", "--check"],
@@ -192,7 +219,9 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_every_module_is_in_its_room() -> None:
-    """The map in docs/explanation/architecture.md names every module of the core."""
+    """The map in docs/explanation/architecture.md names every module of the row above the object store."""
     rooms = (ROOT / "docs/explanation/architecture.md").read_text().split("```")[1]
-    for path in (ROOT / "rindle/uploads").glob("*.py"):
+    for path in (
+        path for room in ("uploads", "recipes", "snapshots") for path in (ROOT / "rindle" / room).glob("*.py")
+    ):
         assert path.stem == "__init__" or re.search(rf"\b{path.stem}\b", rooms), path

@@ -1,3 +1,4 @@
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -8,7 +9,7 @@ from pydantic import ValidationError
 
 import rindle
 from rindle.errors import ConfigurationError
-from rindle.settings import Settings, load_settings, parse_duration, spell_duration
+from rindle.settings import Settings, StateSettings, load_settings, load_state_settings, parse_duration, spell_duration
 from rindle.uploads.options import DEFAULT_OPTIONS
 
 WriteConfig = Callable[[str], Path]
@@ -311,3 +312,55 @@ class TestSecrets:
         with pytest.raises(ConfigurationError) as raised:
             load_settings({}, config=write_config("store_secret = ['s3cret']"))
         assert "s3cret" not in f"{raised.value} {raised.value.__cause__}"
+
+
+class TestState:
+    """Settings of `rindle state`, which are apart from the server's and come from the same places."""
+
+    KEY = b64encode(bytes(32)).decode()
+
+    def test_where_they_come_from(self, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        config = write_config("port = 1\nstate_store = 'file:///a'\nstate_factory = 'file'\nstate_stack = 'file'")
+        monkeypatch.setenv("RINDLE_STATE_FACTORY", "environment")
+        monkeypatch.setenv("RINDLE_STATE_STACK", "environment")
+        settings = load_state_settings({"stack": "flag"}, config=config)
+        assert (settings.store, settings.factory, settings.stack) == ("file:///a", "environment", "flag")
+        assert load_settings({}, config=config).port == 1
+
+    def test_nothing_given(self) -> None:
+        assert load_state_settings({}) == StateSettings()
+        assert StateSettings().key_bytes is None
+
+    def test_a_name_that_is_none_is_told_to_all_commands(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RINDLE_STATE_STCK", "prod")
+        for load in (load_settings, load_state_settings):
+            with pytest.raises(ConfigurationError, match=r"RINDLE_STATE_STCK .*; did you mean RINDLE_STATE_STACK"):
+                load({})
+
+    def test_the_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RINDLE_STATE_KEY", self.KEY)
+        settings = load_state_settings({})
+        assert settings.key_bytes == bytes(32)
+        assert self.KEY not in f"{settings} {settings!r} {settings.model_dump()}"
+
+    @pytest.mark.parametrize("key", ["secret", "c2VjcmV0", "s3cret!", b64encode(bytes(31)).decode()])
+    def test_a_key_that_is_none_is_not_repeated(self, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RINDLE_STATE_KEY", key)
+        with pytest.raises(ConfigurationError) as raised:
+            load_state_settings({})
+        assert str(raised.value) == "state_key: must be 32 bytes in base64, such as `openssl rand -base64 32` makes"
+        assert key not in f"{raised.value.__cause__}"
+
+    def test_an_empty_one_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("STORE", "FACTORY", "STACK", "KEY", "KMS_KEY_ID", "PREFIX"):
+            monkeypatch.setenv(f"RINDLE_STATE_{name}", "")
+        assert load_state_settings({}) == StateSettings()
+
+    def test_two_ways_of_sealing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RINDLE_STATE_KEY", self.KEY)
+        with pytest.raises(ConfigurationError, match="state_key and state_kms_key_id are two ways of sealing"):
+            load_state_settings({"kms_key_id": "alias/states"})
+
+    def test_a_prefix_that_makes_no_key(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"state_prefix: give a prefix .*given: '/a'"):
+            load_state_settings({"prefix": "/a"})

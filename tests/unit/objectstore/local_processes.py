@@ -1,7 +1,6 @@
 """What other processes do with a local store; run as ``python local_processes.py <what> <root> [<how many>]``."""
 
 import asyncio
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -11,6 +10,7 @@ from rindle.objectstore.errors import AlreadyExistsError, PreconditionFailedErro
 from rindle.objectstore.local import LocalStore
 from rindle.objectstore.types import GetOptions, MultipartOptions, PutOptions, UpdateVersion
 from rindle.testing.payloads import HeldPayload
+from tests.racing import race
 
 WON, LOST = 0, 10
 PART_SIZE = 1000
@@ -24,32 +24,6 @@ def run(root: Path, act: Act, number: int) -> int:
             return await act(store, number)
 
     return asyncio.run(with_store())
-
-
-def race(root: Path, act: Act, racers: int) -> list[int]:
-    """Start that many processes, let them go at once, and give their exit codes."""
-    ready, go = os.pipe()
-    children = [fork(partial(started, ready, go, root, act, number)) for number in range(racers)]
-    os.close(ready)
-    os.close(go)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-
-
-def fork(child: Callable[[], int]) -> int:
-    process = os.fork()
-    if process == 0:
-        code = 1
-        try:
-            code = child()
-        finally:
-            os._exit(code)
-    return process
-
-
-def started(ready: int, go: int, root: Path, act: Act, number: int) -> int:
-    os.close(go)
-    os.read(ready, 1)  # ends when the last writer has closed: all are there
-    return run(root, act, number)
 
 
 async def create(store: LocalStore, number: int) -> int:
@@ -133,6 +107,6 @@ ACTS: dict[str, Act] = {
 if __name__ == "__main__":
     what, where, *how_many = sys.argv[1:]
     if how_many:
-        sys.stdout.write(" ".join(map(str, race(Path(where), ACTS[what], int(how_many[0])))))
+        sys.stdout.write(" ".join(map(str, race(partial(run, Path(where), ACTS[what]), int(how_many[0])))))
     else:
         run(Path(where), ACTS[what], 0)

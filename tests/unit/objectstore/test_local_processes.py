@@ -1,10 +1,6 @@
-import asyncio
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -13,9 +9,10 @@ from rindle.objectstore.errors import StoreUnavailableError
 from rindle.objectstore.ext import read
 from rindle.objectstore.local import LocalStore
 from rindle.objectstore.types import MultipartOptions
+from tests.racing import run_script, running_script
 
 HERE = Path(__file__).parent
-ENVIRONMENT = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # what can be imported here can be there
+PROCESSES = HERE / "local_processes.py"
 WON, LOST = 0, 10
 PART_SIZE = 1000
 
@@ -31,35 +28,14 @@ async def store(root: Path) -> AsyncIterator[LocalStore]:
         yield store
 
 
-async def run_script(name: str, *args: str | Path | int) -> str:
-    """What a script of this folder prints; its error output is shown when it fails."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", str(HERE / name), *map(str, args)),
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
-    return output.decode()
-
-
 async def race(what: str, root: Path, racers: int) -> list[int]:
     """The exit codes of processes that did the same thing at once."""
-    return [int(code) for code in (await run_script("local_processes.py", what, root, racers)).split()]
+    return [int(code) for code in (await run_script(PROCESSES, what, root, racers)).split()]
 
 
-@asynccontextmanager
-async def held_by_another_process(what: str, root: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+def held_by_another_process(what: str, root: Path) -> AbstractAsyncContextManager[object]:
     """A process in the middle of a write; it is killed in the end."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, HERE / "local_processes.py", what, root), env=ENVIRONMENT, stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    assert await process.stdout.readline() == b"begun\n"
-    yield process
-    process.kill()
-    await process.communicate()
+    return running_script(PROCESSES, what, root, until=b"begun\n")
 
 
 @pytest.mark.parametrize("what", ["create", "complete_to_create"])
@@ -127,4 +103,4 @@ async def test_a_part_is_put_by_one_process_at_a_time_and_is_free_when_it_dies(s
 async def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(
     scenario: str, least_steps: int, tmp_path: Path
 ) -> None:
-    assert int(await run_script("local_crashes.py", scenario, tmp_path)) >= least_steps
+    assert int(await run_script(HERE / "local_crashes.py", scenario, tmp_path)) >= least_steps
