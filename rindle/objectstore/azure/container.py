@@ -58,13 +58,17 @@ class Container:
         return (await self._connection.clients()).container.get_blob_client(self.root + key)
 
     async def send(
-        self, key: str, payload: Payload, do: Callable[[BlobClient, Any, Headers], Awaitable[Result]]
+        self,
+        key: str,
+        payload: Payload,
+        crc64nvme: int,
+        do: Callable[[BlobClient, Any, Headers], Awaitable[Result]],
     ) -> Result:
-        """One call with a body, whose checksum is in the headers: the service writes nothing else.
+        """One call with a body, whose CRC-64/NVME is in the headers: the service writes nothing else.
 
         What the payload raises comes through as it is, and nothing is written.
         """
-        crc = {"x-ms-content-crc64": spell_checksum(await checksum(payload, store=STORE, key=key))}
+        crc = {"x-ms-content-crc64": spell_checksum(crc64nvme)}
 
         async def attempt() -> Result:
             body = RequestBody(payload, store=STORE, key=key, digest=False, patience=self._options.read_timeout)
@@ -87,7 +91,7 @@ class Container:
             given = {**headers, **self._kept, **crc}
             return cast(Headers, await upload(payload.size, body, headers=given, cls=_headers_of))
 
-        return await self.send(key, payload, do)
+        return await self.send(key, payload, await checksum(payload, store=STORE, key=key), do)
 
     async def get_blob(self, key: str, headers: Headers, version: str | None) -> Download:
         """Open a blob for reading."""
@@ -160,13 +164,13 @@ class Container:
 
     # Blocks, which become a blob
 
-    async def put_block(self, key: str, block: str, payload: Payload) -> None:
+    async def put_block(self, key: str, block: str, payload: Payload, crc64nvme: int) -> None:
         """Store a block under its name, beside the blob."""
 
         async def do(blob: BlobClient, body: Any, crc: Headers) -> None:  # noqa: ANN401 - the SDK's own type is of files
             await blob.stage_block(block, body, payload.size, headers={**crc, **self._scope})
 
-        await self.send(key, payload, do)
+        await self.send(key, payload, crc64nvme, do)
 
     async def put_block_from(self, key: str, block: str, source: str, span: tuple[int, int], e_tag: str) -> None:
         """Store a block that is a range of another blob, if that is still the one with this e_tag."""

@@ -347,7 +347,7 @@ class AzureStore(MultipartStore):
         crc = await checksum(payload, store=STORE, key=ref.key)
         part = PartMeta(part_number=part_number, size=payload.size, e_tag=new_block(part_number), crc64nvme=crc)
         if part.size > 0:  # there are no blocks without bytes
-            await self._container.put_block(ref.key, part.e_tag, payload)
+            await self._container.put_block(ref.key, part.e_tag, payload, crc)
         return await self._enter(ref, part)
 
     @override
