@@ -6,7 +6,7 @@
 # Another Python: make PYTHON=/usr/bin/python3.13 test
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-long chaos stores bench-store localstack versitygw azurite fake-gcs-server lint types layers docs clean
+.PHONY: help serve test test-long chaos stores bench bench-store localstack versitygw azurite fake-gcs-server lint types layers docs clean
 
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
@@ -16,7 +16,8 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 help:
-	@echo 'make serve | test | test-long | chaos | stores | lint | types | layers | docs | clean   (ARGS=... goes to serve and tests)'
+	@echo 'make serve | test | test-long | chaos | stores | bench | lint | types | layers | docs | clean'
+	@echo '(ARGS=... goes to serve, tests and benchmarks)'
 	@echo 'make localstack | versitygw | azurite | fake-gcs-server   (servers of objects, for more of test-long)'
 	@echo 'make bench-store   (what an object costs in the S3 store; ARGS=--quick)'
 
@@ -31,6 +32,23 @@ test-long: $(INSTALLED)
 
 chaos: $(INSTALLED)
 	$(BIN)/python -m pytest -m chaos $(ARGS)
+
+# Side by side with tusd, which needs Go, and @tus/server, which needs npm. Less of it: make bench ARGS=--quick
+bench: $(INSTALLED)
+	@$(MAKE) --no-print-directory .bench/tusd || echo 'tusd could not be built'
+	@$(MAKE) --no-print-directory .bench/node/installed || echo '@tus/server could not be installed'
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+.bench/tusd:
+	mkdir -p .bench/go
+	printf 'module bench\n\nrequire github.com/tus/tusd/v2 v2.10.0\n' >.bench/go/go.mod
+	cd .bench/go && go build -mod=mod -o ../tusd github.com/tus/tusd/v2/cmd/tusd
+
+.bench/node/installed: $(addprefix benchmarks/node/,package.json package-lock.json server.mjs)
+	mkdir -p .bench/node
+	cp $^ .bench/node
+	cd .bench/node && npm ci --silent --no-audit --no-fund
+	@touch $@
 
 # The contract of all stores on whatever is installed; what it shows becomes the table in the documents.
 stores: $(INSTALLED)

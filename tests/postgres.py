@@ -17,6 +17,8 @@ from psycopg import sql
 from rindle.db import migrate
 from tests.required import missing
 
+NOT_INSTALLED = "PostgreSQL is not installed (no initdb on PATH or in /usr/lib/postgresql/*/bin)"
+
 _TEMPLATE = "rindle_template"
 
 
@@ -40,6 +42,10 @@ class PostgresServer:
         finally:
             self.execute("DROP DATABASE {} WITH (FORCE)", name)
 
+    def pid(self) -> int:
+        """Of the process whose children all others are."""
+        return int((self._socket / "data" / "postmaster.pid").read_text().split()[0])
+
     def make_template(self) -> None:
         self.execute("CREATE DATABASE {}", _TEMPLATE)
         migrate.upgrade(self.url(_TEMPLATE))
@@ -53,9 +59,16 @@ class PostgresServer:
 
 def start_postgres() -> Iterator[PostgresServer]:
     """A running server; the test is skipped (or fails, see :mod:`tests.required`) where PostgreSQL is not installed."""
-    binaries = _find_binaries()
+    binaries = find_binaries()
     if binaries is None:
-        missing("postgres", "PostgreSQL is not installed (no initdb on PATH or in /usr/lib/postgresql/*/bin)")
+        missing("postgres", NOT_INSTALLED)
+    with run_postgres(binaries) as server:
+        yield server
+
+
+@contextmanager
+def run_postgres(binaries: Path) -> Iterator[PostgresServer]:
+    """A server for as long as the block runs. It waits for no disk."""
     folder = Path(
         tempfile.mkdtemp(prefix="rindle-pg-", dir="/tmp")
     )  # short: a socket's path has 107 characters at most
@@ -116,7 +129,8 @@ def connections_refused(server: PostgresServer, url: str) -> Iterator[None]:
         server.execute("ALTER DATABASE {} ALLOW_CONNECTIONS true", name_of(url))
 
 
-def _find_binaries() -> Path | None:
+def find_binaries() -> Path | None:
+    """Where PostgreSQL's programs are."""
     on_path = shutil.which("initdb")
     if on_path is not None:
         return Path(on_path).resolve().parent
