@@ -76,6 +76,8 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Hang up."""
+        if self._answered is not None:
+            self._answered.cancel()
         if self._transport is not None:
             self._transport.abort()
 

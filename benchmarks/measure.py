@@ -23,7 +23,7 @@ class Sample:
     """What one job cost. ``cpu`` is the server's, ``database_cpu`` that of what keeps its records, both in seconds.
 
     ``calls``: of the store, by their names; None where nobody counts. ``memory`` and ``peak_memory``: bytes that were
-    resident before, and at most. ``fault``: why it does not count.
+    resident before, and at most. ``fault``: why it does not count. ``remarks``: what else was seen.
     """
 
     seconds: float = 0.0
@@ -33,6 +33,7 @@ class Sample:
     peak_memory: int = 0
     calls: Counter[str] | None = None
     fault: str | None = None
+    remarks: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ async def _do(job: Job, server: Running, endpoint: Endpoint) -> Sample:
         peak_memory=server.process.peak_memory(),
         calls=taken.calls,
         fault=f"{lost.total()} of {len(job.uploads)} objects are not what was sent" if lost else None,
+        remarks=job.remarks,
     )
 
 

@@ -114,6 +114,8 @@ def _remarks(results: Sequence[Result]) -> Iterator[str]:
             verdict = "within" if grown <= budget else "MORE THAN"
             bound = f"{verdict} its budget of {budget / MIB:.0f} MiB"
             yield f"- {result.server.name}: grew by {grown / MIB:.0f} MiB, {bound}"
+        for remark in dict.fromkeys(remark for sample in counted for remark in sample.remarks):
+            yield f"- {result.server.name}: {remark}"
         faults = [sample.fault for sample in result.samples if sample.fault is not None]
         if faults:
             yield f"- {result.server.name}: {len(faults)} of {len(result.samples)} rounds do not count: {faults[0]}"

@@ -1,10 +1,11 @@
 """What the servers are given to do."""
 
 import asyncio
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -23,10 +24,14 @@ _numbers = count(1)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Something to do, once: ``work`` is what is measured. ``uploads`` are what has to be stored when it is done."""
+    """Something to do, once: ``work`` is what is measured. ``uploads`` are what has to be stored when it is done.
+
+    ``remarks``: what has to be known of how it went, in words.
+    """
 
     work: Work
     uploads: Sequence[Pattern] = ()
+    remarks: list[str] = field(default_factory=list)
 
 
 class Workload(ABC):
@@ -164,12 +169,16 @@ class Heads(Workload):
 
 
 class ManyAtOnce(Workload):
-    """Uploads that are all under way at the same time: none sends its last byte before all have sent their others."""
+    """Uploads that are all under way at the same time: none sends its last byte before all have sent their others.
 
-    def __init__(self, name: str, *, units: int, size: int) -> None:
+    A server that does not go on with some before others have ended is waited for only so long: ``patience`` seconds.
+    """
+
+    def __init__(self, name: str, *, units: int, size: int, patience: float = 60.0) -> None:
         self.name = name
         self.units = units
         self.each = size
+        self.patience = patience
         self.size = units * size
         self.title = f"{units} uploads of {spell_size(size)} at once, one PATCH each"
 
@@ -178,26 +187,32 @@ class ManyAtOnce(Workload):
         patterns = [Pattern(next(_numbers), self.each) for _ in range(self.units)]
         connections = [await stack.enter_async_context(connect(url)) for _ in range(self.units)]
         clients = [TusClient(connection, urlsplit(url).path) for connection in connections]
-        missing = self.units
-        all_there = asyncio.Event()
+        all_there = asyncio.Barrier(self.units + 1)
 
         async def upload(client: TusClient, pattern: Pattern) -> None:
-            nonlocal missing
             path = await client.create(pattern.size)
             client.begin_append(path, 0, pattern.size)
             await client.send(pattern.chunks(0, pattern.size - 1))
-            missing -= 1
-            if not missing:
-                all_there.set()
-            await all_there.wait()
+            with contextlib.suppress(asyncio.BrokenBarrierError):
+                await all_there.wait()
             await client.send(pattern.chunks(pattern.size - 1))
             await client.end_append(pattern.size)
 
-        return Job(lambda: _all(map(upload, clients, patterns)), patterns)
+        async def wait_for_all() -> None:
+            try:
+                async with asyncio.timeout(self.patience):
+                    await all_there.wait()
+            except TimeoutError:
+                there = all_there.n_waiting
+                job.remarks.append(f"no more than {there} of {self.units} came to their last byte before others ended")
+                await all_there.abort()
+
+        job = Job(lambda: _all([wait_for_all(), *map(upload, clients, patterns)]), patterns)
+        return job
 
     @override
     def smaller(self) -> "ManyAtOnce":
-        return ManyAtOnce(self.name, units=min(self.units, 4), size=self.each)
+        return ManyAtOnce(self.name, units=min(self.units, 4), size=self.each, patience=self.patience)
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
