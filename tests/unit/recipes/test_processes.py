@@ -44,7 +44,7 @@ async def test_of_the_increments_of_many_processes_none_is_lost(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("server", ["versitygw", "localstack"])
 async def test_of_the_increments_of_twenty_processes_in_a_bucket_none_is_lost(
     server: str, request: pytest.FixtureRequest
