@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, cast
 
 from aioboto3 import Session
@@ -13,10 +14,11 @@ from aiobotocore.config import AioConfig
 from typing_extensions import override
 
 from rindle.buckets.errors import translated, translated_iam
-from rindle.buckets.services import FORCE_HEADER, SERVICES, Named, Service, is_aws, service_at, tigris_iam
+from rindle.buckets.services import FORCE_HEADER, Service, is_aws, profile_at, service_of, tigris_iam
 from rindle.errors import ConfigurationError
 from rindle.objectstore.errors import StoreUnavailableError
 from rindle.objectstore.s3.client import Client, new_session, refuse_dtd
+from rindle.objectstore.s3.profiles import PROFILES
 
 Answer = Mapping[str, Any]
 
@@ -28,20 +30,27 @@ _forced: ContextVar[bool] = ContextVar("_forced", default=False)
 class AdminOptions:
     """Where the service is. What is not said is what the SDK finds: in ``AWS_…`` variables, its files, or AWS itself.
 
-    Credentials come by the SDK's own ways. ``iam_endpoint`` need not be said for AWS and for Tigris. ``service``: how
-    it is spoken to, where that cannot be told from the endpoint: Tigris is known by its domains, any other is taken for
-    one that does as AWS does.
+    Credentials come by the SDK's own ways; ``aws_profile``: which profile of ``~/.aws`` has them. ``iam_endpoint`` need
+    not be said for AWS and for Tigris. ``profile``: which service it is, one of
+    :data:`~rindle.objectstore.s3.profiles.PROFILES`, where that cannot be told from the endpoint; AWS and Tigris are
+    known by their domains.
     """
 
     endpoint: str | None = None
     iam_endpoint: str | None = None
     region: str | None = None
     profile: str | None = None
-    service: Named | None = None
+    aws_profile: str | None = None
     path_style: bool | None = None
     attempts: int = 4
     connect_timeout: float = 5
     read_timeout: float = 60
+
+    def __post_init__(self) -> None:
+        if self.profile is not None and self.profile not in PROFILES:
+            nearest = get_close_matches(self.profile, PROFILES, n=1, cutoff=0)[0]
+            msg = f"there is no such profile of a service; did you mean {nearest}? (One of ~/.aws is an aws_profile.)"
+            raise ConfigurationError(msg)
 
 
 class Clients:
@@ -57,7 +66,7 @@ class Clients:
 
     async def service(self) -> Service:
         """Whose service it is."""
-        return self._service_at((await self._s3()).meta.endpoint_url)
+        return service_of(self._profile_at((await self._s3()).meta.endpoint_url))
 
     async def region(self) -> str:
         """Where buckets are made."""
@@ -113,9 +122,8 @@ class Clients:
             self._closed = True
             await self._stack.aclose()
 
-    def _service_at(self, endpoint: str) -> Service:
-        named = self._options.service
-        return service_at(endpoint) if named is None else SERVICES[named]
+    def _profile_at(self, endpoint: str) -> str:
+        return self._options.profile or profile_at(endpoint)
 
     async def _s3(self) -> Client:
         with translated(""):
@@ -124,10 +132,17 @@ class Clients:
 
     async def _made_s3(self) -> Client:
         if "s3" not in self._made:
-            client = await self._make("s3", self._options.endpoint, self._options.region, self._options.attempts)
-            client.meta.events.register_first(
-                "before-call.s3", _add_headers(self._service_at(client.meta.endpoint_url))
-            )
+            endpoint = self._options.endpoint
+            client: Client = None
+            if endpoint is None:
+                client = await self._make("s3", None, self._options.region)
+                endpoint = client.meta.endpoint_url
+            profile = PROFILES[self._profile_at(endpoint)]
+            # One that the SDK has found in a variable is spoken to as if it had been said.
+            if client is None or not is_aws(endpoint):
+                region = self._options.region or profile.region
+                client = await self._make("s3", endpoint, region, by_path=profile.path_style)
+            client.meta.events.register_first("before-call.s3", _add_headers(profile.consistent_headers))
             self._made["s3"] = client
         return self._made["s3"]
 
@@ -137,7 +152,8 @@ class Clients:
             if key not in self._made:
                 s3 = (await self._made_s3()).meta
                 endpoint = self._options.iam_endpoint or tigris_iam(s3.endpoint_url)
-                client = await self._make("iam", endpoint, s3.region_name, 1 if once else self._options.attempts)
+                attempts = 1 if once else self._options.attempts
+                client = await self._make("iam", endpoint, s3.region_name, attempts=attempts)
                 if is_aws(client.meta.endpoint_url) and not is_aws(s3.endpoint_url):
                     msg = (
                         f"where {s3.endpoint_url} keeps its users and keys is not known, and AWS is not to be asked: "
@@ -147,24 +163,29 @@ class Clients:
                 self._made[key] = client
             return self._made[key]
 
-    async def _make(self, service: str, endpoint: str | None, region: str | None, attempts: int) -> Client:
+    async def _make(
+        self,
+        service: str,
+        endpoint: str | None,
+        region: str | None,
+        *,
+        by_path: bool | None = None,
+        attempts: int | None = None,
+    ) -> Client:
         if self._closed:
             msg = "the admin is closed"
             raise StoreUnavailableError(msg, store=service)
         if self._session is None:
-            self._session = new_session(aws_profile=self._options.profile, region=None)
-        making = self._session.client(
-            service, region_name=region, endpoint_url=endpoint, config=self._configuration(attempts)
-        )
+            self._session = new_session(aws_profile=self._options.aws_profile, region=None)
+        config = self._configuration(by_path, attempts or self._options.attempts)
+        making = self._session.client(service, region_name=region, endpoint_url=endpoint, config=config)
         client = await self._stack.enter_async_context(making)
         client.meta.events.register_first(f"before-parse.{service}", refuse_dtd)
         return client
 
-    def _configuration(self, attempts: int) -> AioConfig:
-        endpoint = self._options.endpoint
-        by_path = self._options.path_style
-        if by_path is None:
-            by_path = endpoint is not None and self._service_at(endpoint).path_style
+    def _configuration(self, by_path: bool | None, attempts: int) -> AioConfig:  # noqa: FBT001 - None is an answer too
+        asked = self._options.path_style
+        style = {None: "auto", True: "path", False: "virtual"}[by_path if asked is None else asked]
         return cast(
             AioConfig,
             AioConfig(
@@ -174,14 +195,14 @@ class Clients:
                 retries={"mode": "standard", "total_max_attempts": attempts},
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
-                s3={"addressing_style": "path" if by_path else "auto"},
+                s3={"addressing_style": style},
             ),
         )
 
 
-def _add_headers(service: Service) -> Any:  # noqa: ANN401 - the SDK has no types
+def _add_headers(headers: Mapping[str, str]) -> Callable[..., None]:
     def add(params: dict[str, Any], **_: object) -> None:
-        params["headers"].update(service.headers)
+        params["headers"].update(headers)
         if _forced.get():
             params["headers"][FORCE_HEADER] = "true"
 

@@ -1,20 +1,17 @@
-"""What differs between services: AWS, and Tigris, which has IAM's calls and a different idea of a user."""
+"""How services differ in buckets and in who may use them: AWS, and Tigris, which has another idea of a user."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A service, as far as buckets and credentials are concerned.
+    """A service, as far as its profile for stores does not say it.
 
     ``users``: access keys belong to users, to which policies are attached; else a key is its own user, and what is
     called a user's name when it is made is no more than a label. ``prefixes``: a policy can allow to list a part of a
     bucket. ``versions``: a policy knows of versions. ``empties``: a bucket is emptied by the service that deletes it,
-    when it is told so. ``path_style``: the bucket in the path where there is an endpoint. ``headers``: of every call
-    about buckets.
+    when it is told so.
     """
 
     name: str
@@ -22,28 +19,12 @@ class Service:
     prefixes: bool
     versions: bool
     empties: bool
-    path_style: bool
-    headers: Mapping[str, str]
 
 
-Named = Literal["aws", "tigris"]
-
-AWS = Service(name="AWS", users=True, prefixes=True, versions=True, empties=False, path_style=True, headers={})
-
-# https://www.tigrisdata.com/docs/iam/policies/ and /docs/buckets; its console's own client deletes in this way.
-TIGRIS = Service(
-    name="Tigris",
-    users=False,
-    prefixes=False,
-    versions=False,
-    empties=True,
-    path_style=False,
-    # What was written in one region is seen at once from any other.
-    headers={"X-Tigris-Consistent": "true"},
-)
+_AWS = Service(name="AWS", users=True, prefixes=True, versions=True, empties=False)
+# https://www.tigrisdata.com/docs/iam/policies/; what its console's own client sends to delete a bucket.
+_TIGRIS = Service(name="Tigris", users=False, prefixes=False, versions=False, empties=True)
 FORCE_HEADER = "Tigris-Force-Delete"
-
-SERVICES: Mapping[Named, Service] = {"aws": AWS, "tigris": TIGRIS}
 
 _TIGRIS_IAM = {
     "storage.dev": "https://iam.storage.dev",
@@ -53,9 +34,16 @@ _TIGRIS_IAM = {
 _AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.aws")
 
 
-def service_at(endpoint: str) -> Service:
-    """The service behind an endpoint for S3. One that is neither is taken for one that does as AWS does."""
-    return AWS if tigris_iam(endpoint) is None else TIGRIS
+def service_of(profile: str) -> Service:
+    """What a service is like, by its profile. One that is not known is taken for one that does as AWS does."""
+    return _TIGRIS if profile == "tigris" else _AWS
+
+
+def profile_at(endpoint: str) -> str:
+    """The profile of the service at an endpoint, as far as that can be told from it."""
+    if tigris_iam(endpoint) is not None:
+        return "tigris"
+    return "aws" if is_aws(endpoint) else "other"
 
 
 def tigris_iam(endpoint: str) -> str | None:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:  # the SDK is an extra, and takes its time to load
 Command = TypeVar("Command", bound=Callable[..., Any])
 Flags = Any  # one for each option of the command
 
-_PLACE = ("endpoint", "iam_endpoint", "region", "profile", "service")
+_OF_STORE = ("endpoint", "region", "profile", "aws_profile", "path_style")
+_PLACE = ("endpoint", "iam_endpoint", "region", "profile", "aws_profile")
 _PRIVATE = 0o600
 
 
@@ -51,8 +52,8 @@ _place = _decorated(
     click.option("--endpoint", metavar="URL", help="The service, where it is not AWS."),
     click.option("--iam-endpoint", metavar="URL", help="Where it keeps its keys; known for AWS and Tigris."),
     click.option("--region", metavar="NAME", help="Where new buckets are made."),
-    click.option("--profile", metavar="NAME", help="Which profile of ~/.aws says who asks."),
-    click.option("--service", type=click.Choice(["aws", "tigris"]), help="What it is like, if its address hides that."),
+    click.option("--profile", metavar="NAME", help="Which service it is, as in a store's URL."),
+    click.option("--aws-profile", metavar="NAME", help="Which profile of ~/.aws says who asks."),
     settings_options("store"),
 )
 _credentials = _decorated(
@@ -231,8 +232,7 @@ def _run(flags: dict[str, Any], work: Callable[["BucketAdmin", str | None], Coro
         raise ConfigurationError(msg) from error
     of_store = parse_url(urlsplit(store)) if store is not None and store.startswith("s3://") else None
     if of_store is not None and place.get("endpoint") in {None, of_store.endpoint}:
-        inherited = {name: getattr(of_store, name) for name in ("endpoint", "region", "profile", "path_style")}
-        place = {**inherited, **place}
+        place = {**{name: getattr(of_store, name) for name in _OF_STORE}, **place}
 
     async def run() -> object:
         async with BucketAdmin(AdminOptions(**place)) as admin:

@@ -106,9 +106,11 @@ PROFILES: Mapping[str, Service] = {
     "scaleway": Service(max_parts=1000),
     "storagegrid": Service(multiparts_kept_for=timedelta(days=15)),
     "swift": Service(max_parts=1000, consistency="eventual"),
-    # Its buckets are everywhere, and each region knows its own writes at once.
+    # Its buckets are everywhere, and each region knows its own writes at once. Those made since February 2025 are in
+    # the host's name only: https://www.tigrisdata.com/blog/virtual-hosted-urls/
     "tigris": Service(
         region="auto",
+        path_style=False,
         consistency="by_request",
         consistent_headers={"x-tigris-consistent": "true"},
         nearby_region="auto",

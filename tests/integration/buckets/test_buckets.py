@@ -207,7 +207,7 @@ async def test_keys_that_the_service_does_not_know_are_no_missing_bucket(admin: 
 
 
 async def test_a_profile_that_is_not_there(moto: S3Server) -> None:
-    async with BucketAdmin(AdminOptions(endpoint=moto.endpoint, profile="nobody")) as admin:
+    async with BucketAdmin(AdminOptions(endpoint=moto.endpoint, aws_profile="nobody")) as admin:
         with pytest.raises(UnauthenticatedError, match="nobody"):
             await admin.list()
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from rindle.buckets import AdminOptions, BucketAdmin, Emptied
+from rindle.buckets.clients import Clients
 from rindle.buckets.errors import (
     AccessKeyNotFoundError,
     BucketError,
@@ -12,6 +13,7 @@ from rindle.buckets.errors import (
     CredentialsNotMadeError,
     InvalidScopeError,
 )
+from rindle.errors import ConfigurationError
 from rindle.objectstore.errors import ObjectStoreError
 from tests.iam_proxy import IamFault
 from tests.integration.buckets.account import Account
@@ -33,7 +35,7 @@ async def admin(tigris: Tigris) -> AsyncIterator[BucketAdmin]:
 
 def at(tigris: Tigris, *, region: str) -> AdminOptions:
     where = tigris.endpoint
-    return AdminOptions(endpoint=where, iam_endpoint=where, service="tigris", region=region, path_style=True)
+    return AdminOptions(endpoint=where, iam_endpoint=where, profile="tigris", region=region, path_style=True)
 
 
 def is_clean(tigris: Tigris) -> bool:
@@ -112,3 +114,23 @@ async def test_it_is_not_told_where_to_put_a_bucket(tigris: Tigris) -> None:
         with pytest.raises(ObjectStoreError, match="IllegalLocationConstraint"):  # says moto, which wants to be
             await admin.ensure_exists("tigris-bucket")
     assert tigris.seen("PUT")[0].body == b""
+
+
+async def test_an_endpoint_in_a_variable_is_spoken_to_as_one_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://fly.storage.tigris.dev")
+    for options in (AdminOptions(), AdminOptions(endpoint="https://fly.storage.tigris.dev")):
+        clients = Clients(options)
+        try:
+            assert (await clients.service()).name == "Tigris"
+            assert await clients.region() == "auto"
+            await clients.require_iam()
+            url = await clients._made["s3"].generate_presigned_url("head_bucket", Params={"Bucket": "bucket"})
+            assert url.startswith("https://bucket.fly.storage.tigris.dev/")
+            assert clients._made["iam"].meta.endpoint_url == "https://fly.iam.storage.tigris.dev"
+        finally:
+            await clients.aclose()
+
+
+def test_a_profile_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="did you mean tigris"):
+        AdminOptions(profile="tigirs")
