@@ -402,6 +402,21 @@ async def test_objects_that_could_not_be_removed_are_named(store: S3Store, proxy
     assert [type(result.error) for result in results] == [StoreUnavailableError, StoreUnavailableError]
 
 
+async def test_of_many_objects_one_that_may_not_be_removed_does_not_stop_the_rest(
+    store: S3Store, proxy: S3Proxy
+) -> None:
+    keys = [f"key {number}" for number in range(1500)]
+    await store.put(keys[1200], b"on the second page")
+    refused = b"<DeleteResult><Error><Key>key 700</Key><Code>AccessDenied</Code></Error></DeleteResult>"
+    proxy.faults.append(Fault("POST ?delete", answer=(200, refused)))
+    results = await store.delete_many(keys)
+    assert [result.key for result in results] == keys
+    assert [number for number, result in enumerate(results) if result.error is not None] == [700]
+    assert isinstance(results[700].error, PermissionDeniedError)
+    assert proxy.count("POST ?delete") == 2
+    assert not await exists(store, keys[1200])
+
+
 # What is sent
 
 

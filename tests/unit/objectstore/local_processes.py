@@ -1,18 +1,23 @@
 """What other processes do with a local store; run as ``python local_processes.py <what> <root> [<how many>]``."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
-from rindle.objectstore.errors import AlreadyExistsError, PreconditionFailedError
+from rindle.objectstore.errors import AlreadyExistsError, PermissionDeniedError, PreconditionFailedError
 from rindle.objectstore.local import LocalStore
 from rindle.objectstore.types import GetOptions, MultipartOptions, PutOptions, UpdateVersion
 from rindle.testing.payloads import HeldPayload
 from tests.racing import race
 
 WON, LOST = 0, 10
+NOBODY = 65534
+DENIED = 1200
+DELETED = [f"{'locked' if number == DENIED else number % 7}/{number}" for number in range(1500)]
+OTHERS = [number for number in range(1500) if number != DENIED]
 PART_SIZE = 1000
 
 Act = Callable[[LocalStore, int], Awaitable[int]]
@@ -94,7 +99,17 @@ async def hold_part(store: LocalStore, _number: int) -> int:
     return await hold(payload, store.put_part(multipart.ref, 1, payload))
 
 
+async def delete_as_somebody_else(store: LocalStore, _number: int) -> int:
+    """Of many keys one is in a directory that is nobody's to change: each gets its own answer."""
+    if os.geteuid() == 0:
+        os.setuid(NOBODY)
+    results = await store.delete_many(DELETED)
+    denied = [number for number, result in enumerate(results) if isinstance(result.error, PermissionDeniedError)]
+    return WON if denied == [DENIED] and all(results[number].error is None for number in OTHERS) else LOST
+
+
 ACTS: dict[str, Act] = {
+    "delete_as_somebody_else": delete_as_somebody_else,
     "create": create,
     "complete_to_create": complete_to_create,
     "increment": increment,

@@ -1,3 +1,5 @@
+import os
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -10,6 +12,7 @@ from rindle.objectstore.ext import read
 from rindle.objectstore.local import LocalStore
 from rindle.objectstore.types import MultipartOptions
 from tests.racing import run_script, running_script
+from tests.unit.objectstore.local_processes import DELETED, DENIED, NOBODY
 
 HERE = Path(__file__).parent
 PROCESSES = HERE / "local_processes.py"
@@ -57,6 +60,26 @@ async def test_processes_that_put_delete_and_sweep_do_not_disturb_each_other(sto
     assert await race("come_and_go", root, 8) == [WON] * 8
     assert [meta async for meta in store.list()] == []
     assert (await store.list_with_delimiter()).prefixes == ()
+
+
+async def test_of_many_keys_one_that_may_not_be_deleted_does_not_stop_the_rest() -> None:
+    # Not under tmp_path, where nobody else may look; and in memory, if there is a place for it.
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as name:
+        root = Path(name)
+        async with LocalStore(root) as store:
+            await store.put(DELETED[DENIED], b"stays")
+            await store.put("kept", b"")
+        for key in DELETED:
+            (root / key).parent.mkdir(exist_ok=True)
+            (root / key).touch()
+        for path in [root, *root.rglob("*")]:
+            if os.geteuid() == 0:
+                os.chown(path, NOBODY, NOBODY)
+        (root / "locked").chmod(0o555)
+        assert await race("delete_as_somebody_else", root, 1) == [WON]
+        async with LocalStore(root) as store:
+            assert [meta.key async for meta in store.list()] == ["kept", DELETED[DENIED]]
 
 
 async def test_what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_is_not(
