@@ -43,6 +43,24 @@ class TestMoto(MultipartStoreContract):
 
 
 @pytest.mark.long
+class TestMotoThatKeepsVersions(TestMoto):
+    column = "Moto, with versions"
+
+    @pytest.fixture
+    @override
+    async def store(self, moto: S3Server) -> AsyncIterator[MultipartStore]:
+        bucket = await moto.new_bucket()
+        await moto.enable_versions(bucket)
+        async with moto.store(bucket, "a/prefix", versions=True) as store:
+            self.options = store.options
+            yield store
+
+    @pytest.mark.skip(reason="moto shows prefixes of which there are only deleted versions")
+    @override
+    async def test_a_prefix_without_objects_is_not_shown(self, store: ObjectStore) -> None: ...
+
+
+@pytest.mark.long
 class TestVersitygw(MultipartStoreContract):
     @pytest.fixture
     async def store(self, versitygw: S3Server) -> AsyncIterator[MultipartStore]:
