@@ -131,10 +131,13 @@ class BlockingStore:
         start_after: str | None = None,
         token: str | None = None,
         limit: int = PAGE_SIZE,
+        consistent: bool | None = None,
     ) -> ListPage:
         """One page of the keys that start with ``prefix``."""
         return self._loop.run(
-            self._store.list_page(prefix, delimiter=delimiter, start_after=start_after, token=token, limit=limit)
+            self._store.list_page(
+                prefix, delimiter=delimiter, start_after=start_after, token=token, limit=limit, consistent=consistent
+            )
         )
 
     def list(
@@ -142,17 +145,20 @@ class BlockingStore:
         prefix: str = "",
         *,
         start_after: str | None = None,
+        consistent: bool | None = None,
         on_error: Callable[[ObjectStoreError], Literal["stop", "retry"]] | None = None,
     ) -> Iterator[ObjectMeta]:
         """All objects whose key starts with ``prefix``, fetched page by page as they are read.
 
         ``on_error`` is called in the thread of the loop, and must not call the store.
         """
-        return self._iterate(self._store.list(prefix, start_after=start_after, on_error=on_error))
+        return self._iterate(
+            self._store.list(prefix, start_after=start_after, consistent=consistent, on_error=on_error)
+        )
 
-    def list_with_delimiter(self, prefix: str = "") -> ListPage:
+    def list_with_delimiter(self, prefix: str = "", *, consistent: bool | None = None) -> ListPage:
         """The direct children of ``prefix``."""
-        return self._loop.run(self._store.list_with_delimiter(prefix))
+        return self._loop.run(self._store.list_with_delimiter(prefix, consistent=consistent))
 
     def copy(self, source: Key, target: Key, *, mode: CopyMode = "overwrite") -> PutResult:
         """Copy an object with its attributes and tags."""

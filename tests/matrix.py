@@ -147,6 +147,11 @@ FEATURES: Sequence[Feature] = (
         ),
     ),
     Feature(
+        "reads and lists that see all that was written",
+        lambda declared: declared["consistency"] != "eventual",
+        ("test_whoever_asks_to_see_all_that_was_written_sees_it",),
+    ),
+    Feature(
         "list: with a delimiter",
         always,
         (

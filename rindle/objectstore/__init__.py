@@ -55,6 +55,7 @@ from rindle.objectstore.types import (
 )
 
 if TYPE_CHECKING:
+    from rindle.objectstore.azure import AzureOptions, AzureStore
     from rindle.objectstore.base import GetResult, Key, MultipartStore, ObjectStore, SignedMethod
     from rindle.objectstore.bodies import Body
     from rindle.objectstore.ext import (
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
         rename,
         rename_if_not_exists,
     )
+    from rindle.objectstore.gcs import GCSOptions, GCSStore
     from rindle.objectstore.local import LocalStore
     from rindle.objectstore.memory import MemoryStore
     from rindle.objectstore.payload import BytesPayload, FilePayload, JoinedPayload, Payload
@@ -88,6 +90,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AlreadyExistsError",
     "Attributes",
+    "AzureOptions",
+    "AzureStore",
     "Body",
     "ByteRange",
     "BytesPayload",
@@ -95,6 +99,8 @@ __all__ = [
     "CopyMode",
     "DeleteResult",
     "FilePayload",
+    "GCSOptions",
+    "GCSStore",
     "GetOptions",
     "GetResult",
     "IntegrityError",
@@ -159,9 +165,13 @@ __all__ = [
 
 # Loaded when they are asked for: not every program that knows their values reads and writes, or has every SDK.
 _HOMES = {
+    "AzureOptions": "azure",
+    "AzureStore": "azure",
     "Body": "bodies",
     "BytesPayload": "payload",
     "FilePayload": "payload",
+    "GCSOptions": "gcs",
+    "GCSStore": "gcs",
     "GetResult": "base",
     "JoinedPayload": "payload",
     "Key": "base",

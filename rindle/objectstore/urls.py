@@ -1,16 +1,21 @@
 """From a URL to the store that it names."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from rindle.errors import ConfigurationError
 from rindle.objectstore.base import ObjectStore
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Options = Mapping[str, Any]
+Given = TypeVar("Given", bound="DataclassInstance")
 
 
 def open_store(url: str, **options: Any) -> ObjectStore:  # noqa: ANN401 - each store has options of its own
@@ -18,10 +23,11 @@ def open_store(url: str, **options: Any) -> ObjectStore:  # noqa: ANN401 - each 
 
     ``memory://`` ends with the process; ``file:///absolute/path`` keeps objects as files; ``s3://bucket/prefix``,
     ``gs://bucket/prefix`` and ``az://container/prefix``, with parameters, keep them in a bucket of S3 or of Google
-    Cloud Storage, or a container of Azure. ``options`` go before what the URL says, as values and not as text: of these
-    three those of :class:`S3Options`, :class:`GCSOptions` and :class:`AzureOptions`, of ``file://`` and ``memory://``
-    those of their classes. ConfigurationError says what
-    is wrong and how to mend it; it never repeats the URL, which might hold a password.
+    Cloud Storage, or a container of Azure.
+
+    ``options`` go before what the URL says, as values and not as text: those of :class:`S3Options`,
+    :class:`GCSOptions` and :class:`AzureOptions`, ``threads`` of ``file://``, ``part_limits`` of ``memory://``.
+    ConfigurationError says what is wrong and how to mend it; it never repeats the URL, which might hold a password.
     """
     parts = urlsplit(url)
     opener = _OPENERS.get(parts.scheme)
@@ -83,36 +89,39 @@ def _open_file(parts: SplitResult, options: Options) -> ObjectStore:
 
 
 def _open_s3(parts: SplitResult, options: Options) -> ObjectStore:
-    try:
+    with _extra(parts, "s3"):
         from rindle.objectstore.s3 import S3Store  # noqa: PLC0415 - a backend is loaded when it is asked for
         from rindle.objectstore.s3.options import parse_url  # noqa: PLC0415 - with it
-    except ModuleNotFoundError as error:
-        msg = "s3:// needs the SDK: pip install 'rindle-uploads[s3]'"
-        raise ConfigurationError(msg) from error
-    given = parse_url(parts)
-    return S3Store(replace(given, **_check_options("s3", options, (field.name for field in fields(given)))))
+    return S3Store(_with(parse_url(parts), parts, options))
 
 
 def _open_azure(parts: SplitResult, options: Options) -> ObjectStore:
-    try:
+    with _extra(parts, "azure"):
         from rindle.objectstore.azure import AzureStore  # noqa: PLC0415 - a backend is loaded when it is asked for
         from rindle.objectstore.azure.options import parse_url  # noqa: PLC0415 - with it
-    except ModuleNotFoundError as error:
-        msg = "az:// needs the SDK: pip install 'rindle-uploads[azure]'"
-        raise ConfigurationError(msg) from error
-    given = parse_url(parts)
-    return AzureStore(replace(given, **_check_options("az", options, (field.name for field in fields(given)))))
+    return AzureStore(_with(parse_url(parts), parts, options))
 
 
 def _open_gcs(parts: SplitResult, options: Options) -> ObjectStore:
-    try:
+    with _extra(parts, "gcs"):
         from rindle.objectstore.gcs import GCSStore  # noqa: PLC0415 - a backend is loaded when it is asked for
         from rindle.objectstore.gcs.options import parse_url  # noqa: PLC0415 - with it
+    return GCSStore(_with(parse_url(parts), parts, options))
+
+
+@contextmanager
+def _extra(parts: SplitResult, name: str) -> Iterator[None]:
+    """What is not installed with rindle itself."""
+    try:
+        yield
     except ModuleNotFoundError as error:
-        msg = "gs:// needs more: pip install 'rindle-uploads[gcs]'"
+        msg = f"{parts.scheme}:// needs more than is installed: pip install 'rindle-uploads[{name}]'"
         raise ConfigurationError(msg) from error
-    given = parse_url(parts)
-    return GCSStore(replace(given, **_check_options("gs", options, (field.name for field in fields(given)))))
+
+
+def _with(given: Given, parts: SplitResult, options: Options) -> Given:
+    """What the URL gave, with the options over it."""
+    return replace(given, **_check_options(parts.scheme, options, (field.name for field in fields(given))))
 
 
 _OPENERS: Mapping[str, Callable[[SplitResult, Options], ObjectStore]] = {

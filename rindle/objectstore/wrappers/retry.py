@@ -246,10 +246,11 @@ class _Retrying(Wrapper):
     async def _find_written(
         self, key: str, mark: str, refusal: AlreadyExistsError | PreconditionFailedError, lost: TransientStoreError
     ) -> PutResult:
-        if not self.capabilities.attributes:
+        sees_all = self.capabilities.consistency != "eventual"
+        if not (self.capabilities.attributes and sees_all):
             raise lost from refusal
         try:
-            async with await super()._get(key, GetOptions(head=True)) as found:
+            async with await super()._get(key, GetOptions(head=True, consistent=True)) as found:
                 if found.attributes.metadata.get(MARK) == mark:
                     return PutResult(e_tag=found.meta.e_tag, version=found.meta.version)
         except NotFoundError:

@@ -46,7 +46,16 @@ async def test_writes_are_refused_before_any_call(write: str) -> None:
 def test_no_method_that_writes_is_forgotten() -> None:
     """Whoever adds one to the contract must say here that it is refused."""
     reads = {"get", "head", "list_page", "list", "list_with_delimiter", "get_tags", "list_parts", "list_multiparts"}
-    others = {"sign_url", "as_fsspec", "prepare", "sweep", "aclose", "part_limits", "multipart"}
+    others = {
+        "sign_url",
+        "as_fsspec",
+        "prepare",
+        "sweep",
+        "aclose",
+        "part_limits",
+        "multipart",
+        "find_multipart_expiry",
+    }
     public = {name for name in dir(MultipartStore) if not name.startswith("_")}
     assert public - reads - others == {
         "put",

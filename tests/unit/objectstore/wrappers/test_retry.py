@@ -14,7 +14,7 @@ from rindle.objectstore.errors import (
     ThrottledError,
 )
 from rindle.objectstore.ext import put_stream, read
-from rindle.objectstore.memory import MemoryStore
+from rindle.objectstore.memory import ANY_PARTS, MemoryStore
 from rindle.objectstore.types import (
     Attributes,
     Capabilities,
@@ -186,8 +186,16 @@ async def test_a_refusal_is_believed_when_nothing_was_lost(inner: FaultyStore, s
     assert inner.calls["get"] == 0
 
 
-async def test_without_attributes_a_lost_create_is_not_known(inner: FaultyStore) -> None:
-    inner.inner.capabilities = Capabilities(put_create=True, part_limits=inner.part_limits)
+@pytest.mark.parametrize(
+    "can",
+    [
+        Capabilities(put_create=True, part_limits=ANY_PARTS),
+        Capabilities(put_create=True, attributes=True, consistency="eventual", part_limits=ANY_PARTS),
+    ],
+    ids=["no attributes", "no consistent reads"],
+)
+async def test_where_it_cannot_be_seen_a_lost_create_is_not_known(inner: FaultyStore, can: Capabilities) -> None:
+    inner.inner.capabilities = can
     await inner.prepare()
     store = retrying(inner, first_pause=0)
     inner.after = failing("put", 1)
