@@ -1,5 +1,6 @@
 """What the documents say is what happens: their Python runs, their tables and links are right."""
 
+import ast
 import asyncio
 import io
 import logging
@@ -80,6 +81,18 @@ async def test_the_read_that_would_rather_be_soon_reads(tmp_path: Path) -> None:
     async with LocalStore(tmp_path) as store:
         await store.put("key", b"bytes")
     assert await names["read_nearby"](tmp_path.as_uri(), "key") == b"bytes"
+
+
+async def test_the_object_store_is_used_as_it_says() -> None:
+    """docs/how-to/object-store.md, from its first block to its last, as one program that awaits at the top level."""
+    names: dict[str, Any] = {}
+    for code in blocks("docs/how-to/object-store.md", "python"):
+        program = compile(code, "object-store.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        running = eval(program, names)
+        if running is not None:
+            await running
+    assert [meta.key async for meta in names["store"].list("t")] == ["table.csv", "tenants/42/hello"]
+    assert names["faulty"].calls["put"] == 2
 
 
 class TestMounting:

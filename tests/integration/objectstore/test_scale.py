@@ -1,9 +1,6 @@
 """What is large takes time, and not memory."""
 
-import asyncio
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.racing import run_script
 from tests.s3 import S3Server
 
 pytestmark = [
@@ -27,15 +25,7 @@ ROOM = 64 * MIB  # four parts of 8 MiB, and their copies on the way
 
 async def run(what: str, url: str, amount: int, folder: Path) -> dict[str, Any]:
     folder.mkdir()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", str(SCRIPT), what, url, str(amount), str(folder)),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
-    report: dict[str, Any] = json.loads(output)
+    report: dict[str, Any] = json.loads(await run_script(SCRIPT, what, url, amount, folder))
     sys.stdout.write(f"{what}: {report}\n")
     return report
 
