@@ -98,7 +98,7 @@ async def open_snapshots(settings: StateSettings, *, writing: bool) -> AsyncIter
     ConfigurationError, in one line, for what cannot be used.
     """
     url, factory, stack = (_require_state(settings, name) for name in ("store", "factory", "stack"))
-    async with open_store(url) as store:
+    async with open_store(url, **settings.store_options) as store:
         try:
             snapshots = SnapshotStore(store, factory, stack, prefix=settings.prefix, encrypter=_encrypter(settings))
         except InvalidKeyError as error:

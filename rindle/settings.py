@@ -106,6 +106,16 @@ def _check_key(value: SecretStr | None) -> SecretStr | None:
     raise ValueError(msg)
 
 
+def _check_store_secret(store: str | None, secret: SecretStr | None) -> None:
+    if secret is not None and not (store or "").startswith(("az:", "gs:")):
+        msg = "store_secret is for a store of gs:// or az://; no other takes a secret"
+        raise ValueError(msg)
+
+
+def _store_options(secret: SecretStr | None) -> dict[str, Any]:
+    return {} if secret is None else {"secret": secret.get_secret_value()}
+
+
 def _check_positive(value: Lasting) -> Lasting:
     if value is not None and value <= timedelta(0):
         msg = "must be longer than nothing"
@@ -309,9 +319,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if self.store_secret is not None and not (self.store or "").startswith(("az:", "gs:")):
-            msg = "store_secret is for a store of gs:// or az://; no other takes a secret"
-            raise ValueError(msg)
+        _check_store_secret(self.store, self.store_secret)
         if self.cors_credentials and "*" in self.cors_origins:
             msg = "cors_credentials needs exact cors_origins: '*' would let every page act for its visitor"
             raise ValueError(msg)
@@ -342,7 +350,7 @@ class Settings(BaseSettings):
     @property
     def store_options(self) -> dict[str, Any]:
         """What else opens the store; it may hold a secret."""
-        return {} if self.store_secret is None else {"secret": self.store_secret.get_secret_value()}
+        return _store_options(self.store_secret)
 
     @property
     def database_url(self) -> str:
@@ -365,7 +373,12 @@ class StateSettings(BaseSettings):
     )
 
     store: Annotated[str | None, _EmptyIsNone] = Field(
-        default=None, description="Where the snapshots are: file:///folder or s3://bucket/prefix."
+        default=None,
+        description="Where the snapshots are: file:///folder, s3://bucket/prefix, gs://bucket/prefix or"
+        " az://container/prefix?account=name.",
+    )
+    store_secret: Annotated[SecretStr | None, _EmptyIsNone] = Field(
+        default=None, description="What opens the store where nothing else does, as for the server."
     )
     prefix: Annotated[str, AfterValidator(_check_prefix)] = Field(
         default="", description="What their keys begin with, inside the store."
@@ -381,10 +394,16 @@ class StateSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        _check_store_secret(self.store, self.store_secret)
         if self.key is not None and self.kms_key_id is not None:
             msg = "state_key and state_kms_key_id are two ways of sealing: give one of them"
             raise ValueError(msg)
         return self
+
+    @property
+    def store_options(self) -> dict[str, Any]:
+        """What else opens the store; it may hold a secret."""
+        return _store_options(self.store_secret)
 
     @property
     def key_bytes(self) -> bytes | None:

@@ -22,7 +22,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _NOW = timedelta(0)
 
-of_a_stack = settings_options("store", "prefix", "factory", "stack", model=StateSettings)
+_FLAGS = ("store", "store_secret", "prefix", "factory", "stack")
+of_a_stack = settings_options(*_FLAGS, model=StateSettings)
 waiting = click.option("--wait", type=DURATION, help="Wait so long for the lock, such as 1m.  [default: not at all]")
 
 
@@ -59,7 +60,7 @@ async def _list(settings: StateSettings, *, as_json: bool) -> None:
 @state.command()
 @click.argument("rev", required=False)
 @as_json
-@settings_options("store", "prefix", "factory", "stack", "kms_key_id", model=StateSettings)
+@settings_options(*_FLAGS, "kms_key_id", model=StateSettings)
 def show(*, rev: str | None, as_json: bool, **flags: Any) -> None:  # noqa: ANN401
     """Print the state of a snapshot, byte by byte as it was written; without REV of the current one."""
     asyncio.run(_show(state_settings_from(flags), rev, as_json=as_json))

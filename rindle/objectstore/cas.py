@@ -34,7 +34,6 @@ MARKS = "rindle-writes"
 
 _HISTORY = 32  # marks, of nine bytes with their commas: S3 has room for 2 kB of metadata
 _PAUSES = (0.1, 0.4)
-_GET = GetOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +46,12 @@ class Seen:
     marks: tuple[str, ...]
 
 
-async def look(store: ObjectStore, key: Key, options: GetOptions = _GET) -> Seen | None:
-    """The object as it is now, in memory; None if there is none. Other errors are those of :meth:`ObjectStore.get`."""
+async def look(store: ObjectStore, key: Key, *, head: bool = False, consistent: bool = True) -> Seen | None:
+    """The object as it is now, in memory; None if there is none. Other errors are those of :meth:`ObjectStore.get`.
+
+    ``head``: without its bytes. Without ``consistent`` it may be as it was some time ago, but sooner here.
+    """
+    options = GetOptions(head=head, consistent=newest(store) if consistent else False)
     try:
         async with await store.get(key, options) as found:
             data = await found.read()
@@ -59,10 +62,17 @@ async def look(store: ObjectStore, key: Key, options: GetOptions = _GET) -> Seen
     return Seen(data=data, meta=found.meta, attributes=replace(found.attributes, metadata=metadata), marks=marks)
 
 
+def newest(store: ObjectStore) -> bool | None:
+    """How to ask for ``consistent`` reads, however the store was opened, without being refused where it has none."""
+    return None if store.capabilities.consistency == "eventual" else True
+
+
 def require_conditions(store: ObjectStore, key: Key) -> None:
     """UnsupportedOperationError, before anything is done, if the store cannot compare and set."""
     names = ("put_create", "put_update", "attributes")
     missing = [name for name in names if not getattr(store.capabilities, name)]
+    if store.capabilities.consistency == "eventual":
+        missing.append("consistency")  # so that one's own writes can be looked for
     if missing:
         msg = (
             f"this takes conditional writes, and the store has no {', '.join(missing)}"
@@ -79,7 +89,7 @@ async def compare_and_set(
     AlreadyExistsError or PreconditionFailedError: another version stands there, and this was not written. The answer
     is without an e_tag if this was written and has been replaced since. Writes that get no answer are repeated; a
     TransientStoreError in the end means that this may have been written, or still be. UnsupportedOperationError if
-    the store has no conditional writes, or no attributes.
+    the store has no conditional writes, or no attributes, or no reads that see all writes before.
 
     Where e_tags are digests of the bytes (S3), bytes that were replaced and came back are the version that was seen.
     """
@@ -120,7 +130,7 @@ class _Write:
         try:
             return await self._store.put(self._key, self._data, self._options)
         except (AlreadyExistsError, PreconditionFailedError):
-            now = await look(self._store, self._key, GetOptions(head=True))
+            now = await look(self._store, self._key, head=True)
             if now is not None and self._mark in now.marks:
                 return self._written(now)
             if self.unanswered is not None and not self._reaches_back(now):

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from rindle.objectstore.base import ObjectStore
-from rindle.objectstore.errors import NotFoundError
-from rindle.objectstore.ext import read
+from rindle.objectstore.cas import look
 from rindle.recipes.errors import CounterLimitError, NotACounterError
 from rindle.recipes.update import update_object
 
@@ -41,10 +40,8 @@ class Counter:
 
     async def get(self) -> int:
         """The number now."""
-        try:
-            return self._parse(await read(self._store, self.key))
-        except NotFoundError:
-            return self._initial
+        seen = await look(self._store, self.key)
+        return self._initial if seen is None else self._parse(seen.data)
 
     async def increment(self, by: int = 1) -> int:
         """Add; the number afterwards."""

@@ -40,11 +40,12 @@ class CacheStats:
 
 
 class HttpCache:
-    """What was read from a store, for one event loop. Every read asks the store, so what it gives is never old.
+    """What was read from a store, for one event loop.
 
-    It asks by ``if_none_match``, or, for ``"last_modified"`` and of objects without an e_tag, by ``if_modified_since``:
-    that counts in whole seconds, so of two versions of one second it takes the second for the first. At most
-    ``max_entries`` objects of ``max_bytes`` together are kept, the last used ones; a larger object is read, not kept.
+    It gives nothing older than a read would: the store is asked every time, by ``if_none_match``, or, for
+    ``"last_modified"`` and of objects without an e_tag, by ``if_modified_since``. That counts in whole seconds, so of
+    two versions of one second it takes the second for the first. At most ``max_entries`` objects of ``max_bytes``
+    together are kept, the last used ones; a larger object is read, not kept.
     """
 
     def __init__(

@@ -35,6 +35,7 @@ async def update_object(
     initial: bytes | None = None,
     max_retries: int = MAX_RETRIES,
     timeout: timedelta | None = None,  # noqa: ASYNC109 - it bounds the retries too, and the error says what was done
+    consistent: bool = True,
     content_type: str | None = None,
 ) -> Updated:
     """Replace an object by what ``change`` makes of its bytes, so that nobody's update in between is lost.
@@ -44,11 +45,14 @@ async def update_object(
     ``initial`` is what it is given where there is no object; without it that is a NotFoundError. The attributes stay,
     but for a ``content_type`` that is given; tags do not, as no store puts them under the same condition.
 
+    Without ``consistent`` the first attempt may go on from older bytes that are read sooner, where a store has such; it
+    then fails, and the next one goes on from the newest.
+
     UpdateConflictError after ``max_retries`` more attempts; pauses between them grow from 0.1 to 1 s, at random.
     UpdateTimeoutError. A TransientStoreError means that it may have been written, once.
     """
     require_conditions(store, key)
-    update = _Update(store, key, change, initial, content_type)
+    update = _Update(store, key, change, initial, content_type, consistent=consistent)
     scope = asyncio.timeout(None if timeout is None else timeout.total_seconds())
     try:
         async with scope:
@@ -72,13 +76,21 @@ async def update_object(
 
 class _Update:
     def __init__(
-        self, store: ObjectStore, key: Key, change: Change, initial: bytes | None, content_type: str | None
+        self,
+        store: ObjectStore,
+        key: Key,
+        change: Change,
+        initial: bytes | None,
+        content_type: str | None,
+        *,
+        consistent: bool,
     ) -> None:
         self._store = store
         self._key = key
         self._change = change
         self._initial = initial
         self._content_type = content_type
+        self._consistent = consistent
         self._is_writing = False
 
     @property
@@ -88,7 +100,10 @@ class _Update:
 
     async def attempt(self) -> Updated | None:
         """None: somebody else was quicker."""
-        seen = await look(self._store, self._key)
+        seen = await look(self._store, self._key, consistent=self._consistent)
+        if seen is None and not self._consistent:
+            self._consistent = True
+            return await self.attempt()
         before = self._initial if seen is None else seen.data
         if before is None:
             msg = "there is no object to update"
@@ -111,5 +126,6 @@ class _Update:
             result = await compare_and_set(self._store, self._key, seen, data, attributes=attributes)
         except (AlreadyExistsError, PreconditionFailedError):
             self._is_writing = False
+            self._consistent = True
             return None
         return Updated(data=data, e_tag=result.e_tag)

@@ -14,9 +14,8 @@ from types import EllipsisType
 
 from rindle.clock import wall_time_ns
 from rindle.objectstore.base import ObjectStore
-from rindle.objectstore.cas import Seen, compare_and_set, look
-from rindle.objectstore.errors import AlreadyExistsError, InvalidKeyError, NotFoundError, PreconditionFailedError
-from rindle.objectstore.ext import exists, read
+from rindle.objectstore.cas import Seen, compare_and_set, look, newest
+from rindle.objectstore.errors import AlreadyExistsError, InvalidKeyError, PreconditionFailedError
 from rindle.objectstore.keys import validate_key
 from rindle.objectstore.types import Attributes
 from rindle.snapshots.encrypters import Encrypter
@@ -107,22 +106,21 @@ class SnapshotStore:
 
     async def get(self, rev: str) -> Snapshot:
         """The snapshot of a revision. SnapshotNotFoundError, DamagedSnapshotError, WrongKeyError, KeyServiceError."""
-        key = self._key(rev)
-        try:
-            envelope = await read(self._store, key)
-        except NotFoundError as error:
-            raise self._not_found(rev) from error
-        return Snapshot(rev=rev, data=await open_envelope(envelope, self._encrypter, place=self._place(rev)))
+        found = await look(self._store, self._key(rev))
+        if found is None:
+            raise self._not_found(rev)
+        return Snapshot(rev=rev, data=await open_envelope(found.data, self._encrypter, place=self._place(rev)))
 
     async def require(self, rev: str) -> None:
         """SnapshotNotFoundError if there is no such snapshot."""
-        if not await exists(self._store, self._key(rev)):
+        if await look(self._store, self._key(rev), head=True) is None:
             raise self._not_found(rev)
 
     async def list(self) -> list[str]:
         """The revisions of all snapshots, the oldest first; then those that have been given other names."""
         folder = f"{self._base}/snapshots/"
-        names = [meta.key.removeprefix(folder) async for meta in self._store.list(folder)]
+        found = self._store.list(folder, consistent=newest(self._store))
+        names = [meta.key.removeprefix(folder) async for meta in found]
         return sort_revisions(
             name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX) and "/" not in name
         )

@@ -352,9 +352,18 @@ class TestState:
         assert key not in f"{raised.value.__cause__}"
 
     def test_an_empty_one_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("STORE", "FACTORY", "STACK", "KEY", "KMS_KEY_ID", "PREFIX"):
+        for name in ("STORE", "STORE_SECRET", "FACTORY", "STACK", "KEY", "KMS_KEY_ID", "PREFIX"):
             monkeypatch.setenv(f"RINDLE_STATE_{name}", "")
         assert load_state_settings({}) == StateSettings()
+
+    def test_what_opens_the_store(self) -> None:
+        given = {"store": "gs://bucket", "store_secret": "s3cret"}
+        settings = load_state_settings(given)
+        assert settings.store_options == {"secret": "s3cret"}
+        assert "s3cret" not in f"{settings} {settings!r} {settings.model_dump()}"
+        assert load_state_settings({"store": "gs://bucket"}).store_options == {}
+        with pytest.raises(ConfigurationError, match="store_secret is for a store of gs:// or az://"):
+            load_state_settings({**given, "store": "s3://bucket"})
 
     def test_two_ways_of_sealing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("RINDLE_STATE_KEY", self.KEY)

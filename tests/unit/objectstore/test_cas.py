@@ -17,7 +17,7 @@ from rindle.objectstore.ext import exists, read
 from rindle.objectstore.memory import MemoryStore
 from rindle.objectstore.types import Attributes, Capabilities, PutOptions
 from rindle.testing.faults import FaultyStore
-from tests.stores import lose_answers
+from tests.stores import LaggingStore, lose_answers
 
 REFUSED = (AlreadyExistsError, PreconditionFailedError)
 
@@ -244,6 +244,10 @@ class TestLostAnswers:
         (Capabilities(put_create=True, attributes=True), "has no put_update "),
         (Capabilities(put_create=True, put_update=True), "has no attributes "),
         (Capabilities(), "has no put_create, put_update, attributes "),
+        (
+            Capabilities(put_create=True, put_update=True, attributes=True, consistency="eventual"),
+            "has no consistency ",
+        ),
     ],
 )
 async def test_a_store_that_cannot_is_refused_before_anything_is_done(
@@ -262,3 +266,14 @@ async def test_an_object_without_marks_can_be_seen_and_replaced(faulty: FaultySt
     lose_answers(faulty)
     await compare_and_set(faulty, "key", seen, b"two")
     assert await read(faulty, "key") == b"two"
+
+
+async def test_reads_are_consistent_however_the_store_was_opened() -> None:
+    store = LaggingStore()
+    await compare_and_set(store, "key", None, b"one")
+    assert (await found(store)).data == b"one"
+    assert await look(store, "key", consistent=False) is None
+    faulty = FaultyStore(store)
+    lose_answers(faulty)
+    await compare_and_set(faulty, "key", await found(store), b"two")
+    assert (await found(store)).data == b"two"

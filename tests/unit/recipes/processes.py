@@ -58,7 +58,7 @@ async def force(store: ObjectStore) -> int:
 
 async def hold(store: ObjectStore) -> int:
     """Hold the lock, say so on the standard output, and wait to be killed."""
-    async with Lock(store, "lock", lease=SHORT).hold():
+    async with Lock(store, "lock", lease=timedelta(seconds=2)).hold():
         sys.stdout.write("held\n")
         sys.stdout.flush()
         await asyncio.Event().wait()

@@ -10,7 +10,7 @@ from rindle.objectstore.memory import MemoryStore
 from rindle.objectstore.types import Capabilities
 from rindle.recipes import Counter, CounterLimitError, NotACounterError, UpdateConflictError
 from rindle.testing.faults import FaultyStore
-from tests.stores import lose_answers
+from tests.stores import LaggingStore, lose_answers
 
 
 async def test_it_counts(any_store: ObjectStore) -> None:
@@ -109,3 +109,9 @@ async def test_a_store_without_conditional_writes() -> None:
     store.capabilities = Capabilities(put_create=True, attributes=True)
     with pytest.raises(UnsupportedOperationError, match="put_update"):
         await Counter(store, "key").increment()
+
+
+async def test_where_reads_may_be_old_it_tells_the_number_now() -> None:
+    counter = Counter(LaggingStore(), "key")
+    assert await counter.increment() == 1
+    assert await counter.get() == 1

@@ -17,7 +17,7 @@ from rindle.objectstore.payload import Payload
 from rindle.objectstore.types import Capabilities, PutOptions, PutResult
 from rindle.recipes import Lock, LockedError, LockLostError
 from rindle.testing.faults import FaultyStore
-from tests.stores import lose_answers
+from tests.stores import LaggingStore, lose_answers
 from tests.virtual_time import now, virtually
 
 NO_TIME = timedelta(0)
@@ -105,6 +105,15 @@ class TestHolding:
             async with lock.hold() as holder:
                 tokens.append(holder.token)
         assert tokens == [1, 2, 3]
+
+    async def test_where_reads_may_be_old_a_holder_knows_his_own_lock(self) -> None:
+        store = LaggingStore()
+        async with Lock(store, "key").hold():
+            with pytest.raises(LockedError):
+                await Lock(store, "key").acquire(timeout=NO_TIME)
+            store.settle()
+        async with Lock(store, "key").hold(timeout=NO_TIME):
+            pass
 
     async def test_people_can_read_who_holds_it(self, in_memory: FaultyStore) -> None:
         async with Lock(in_memory, "key").hold() as holder:

@@ -10,7 +10,7 @@ from rindle.objectstore.memory import MemoryStore
 from rindle.objectstore.types import Attributes, Capabilities, PutOptions
 from rindle.recipes import UpdateConflictError, UpdateTimeoutError, update_object
 from rindle.testing.faults import FaultyStore
-from tests.stores import lose_answers
+from tests.stores import LaggingStore, lose_answers
 from tests.virtual_time import now, virtually
 
 
@@ -195,3 +195,25 @@ async def test_a_store_without_conditional_writes_is_refused_before_the_function
     store.capabilities = Capabilities(put_create=True, attributes=True)
     with pytest.raises(UnsupportedOperationError, match="put_update"):
         await update_object(store, "key", lambda _: pytest.fail("called"))
+
+
+@pytest.mark.parametrize("consistent", [True, False])
+async def test_an_update_goes_on_from_the_newest_bytes_also_where_a_read_may_be_old(*, consistent: bool) -> None:
+    store = LaggingStore()
+    await store.put("key", b"a")
+    store.settle()
+    await store.put("key", b"b")
+    given: list[bytes] = []
+
+    def note(data: bytes) -> bytes:
+        given.append(data)
+        return append(data)
+
+    assert (await update_object(store, "key", note, consistent=consistent)).data == b"bx"
+    assert given == ([b"b"] if consistent else [b"a", b"b"])
+
+
+async def test_what_a_read_does_not_see_yet_is_not_taken_for_absent() -> None:
+    store = LaggingStore()
+    await store.put("key", b"a")
+    assert (await update_object(store, "key", append, initial=b"", consistent=False)).data == b"ax"

@@ -1,6 +1,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from typing_extensions import override
@@ -28,7 +29,7 @@ from rindle.snapshots import (
 )
 from rindle.snapshots.revisions import make_revision
 from rindle.testing.faults import FaultyStore
-from tests.stores import lose_answers
+from tests.stores import LaggingStore, lose_answers
 
 NOON = 1_767_355_200_000_000_000
 REV = "2026-01-02T12:00:00.000000000Z"
@@ -208,17 +209,19 @@ class TestCurrent:
             assert moved.value.current == theirs
         assert await snapshots.current_rev() == theirs
 
-    @pytest.mark.parametrize(("moment", "operation"), [("after", "get"), ("before", "put")])
-    async def test_who_loses_a_race_is_told(self, in_memory: FaultyStore, moment: str, operation: str) -> None:
+    @pytest.mark.parametrize(
+        ("moment", "call"), [("after", ("get", 2)), ("before", ("put", 1))], ids=["after it looked", "before it writes"]
+    )
+    async def test_who_loses_a_race_is_told(self, in_memory: FaultyStore, moment: str, call: tuple[str, int]) -> None:
         ours, others = snapshots_in(in_memory), snapshots_in(in_memory.inner)
         base, mine, theirs = [await ours.write(b"") for _ in range(3)]
         await ours.set_current(base)
 
-        async def be_quicker(called: str, _: str) -> None:
-            if called == operation:
-                setattr(in_memory, moment, None)
+        async def be_quicker(operation: str, _: str) -> None:
+            if (operation, in_memory.calls[operation]) == call:
                 await others.set_current(theirs)
 
+        in_memory.calls.clear()
         setattr(in_memory, moment, be_quicker)
         with pytest.raises(CurrentMovedError) as moved:
             await ours.set_current(mine)
@@ -333,3 +336,22 @@ async def test_an_envelope_says_how_it_is_sealed(in_memory: FaultyStore) -> None
     rev = await snapshots_in(in_memory).write(b"state")
     fields = json.loads(await read(in_memory, f"states/network/prod/snapshots/{rev}.json.enc"))
     assert fields == {"format": "rindle-snapshot-1", "encrypter": {"name": "none"}, "ciphertext": "c3RhdGU="}
+
+
+async def test_where_reads_may_be_old_what_was_written_is_there() -> None:
+    snapshots = snapshots_in(LaggingStore())
+    rev = await snapshots.write(b"state")
+    await snapshots.set_current(rev)
+    assert await snapshots.current() == Snapshot(rev=rev, data=b"state")
+    assert await snapshots.list() == [rev]
+
+
+async def test_where_reads_may_be_old_and_nothing_helps_they_are_read_all_the_same(in_memory: FaultyStore) -> None:
+    snapshots = snapshots_in(in_memory)
+    rev = await snapshots.write(b"state")
+    await snapshots.set_current(rev)
+    in_memory.capabilities = replace(in_memory.capabilities, consistency="eventual")
+    assert (await snapshots.current()).data == b"state"
+    assert await snapshots.list() == [rev]
+    with pytest.raises(UnsupportedOperationError, match="consistency"):
+        await snapshots.lock.acquire()
