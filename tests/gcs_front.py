@@ -2,7 +2,8 @@
 
 As Google documents them: https://cloud.google.com/storage/docs/multipart-uploads. Parts lie in memory until an upload
 is completed; then the emulator gets the object. Copies ask for a generation here, which the emulator does not look at;
-and whoever has a service account's key gets a token. All else goes through, and can be made to fail on the way.
+whoever has a service account's key gets a token; and objects that are put or removed by the XML API are so without a
+word of JSON. All else goes through, and can be made to fail on the way.
 """
 
 import asyncio
@@ -64,11 +65,17 @@ class GCSFront(S3Proxy):
                 return _refusal(400, "NotImplemented")
             return await self._answer(request, bucket, name, query)
         if "/rewriteTo/" in parts.path and "ifGenerationMatch" in query:
-            async with self._copying:
-                if await self._generation(parts.path.partition("/rewriteTo")[2]) != query["ifGenerationMatch"]:
-                    return _answer(412, b'{"error": {"code": 412, "errors": [{"reason": "conditionNotMet"}]}}')
-                return await super()._forward(request)
-        return await super()._forward(request)
+            return await self._copy(request, parts.path.partition("/rewriteTo")[2], query["ifGenerationMatch"])
+        answer = await super()._forward(request)
+        if request.method in {"PUT", "DELETE"} and not parts.path.startswith("/storage/") and _is_done(answer):
+            return _answer(200 if request.method == "PUT" else 204, b"")
+        return answer
+
+    async def _copy(self, request: Request, target: str, generation: str) -> bytes:
+        async with self._copying:
+            if await self._generation(target) != generation:
+                return _answer(412, b'{"error": {"code": 412, "errors": [{"reason": "conditionNotMet"}]}}')
+            return await super()._forward(request)
 
     async def _generation(self, path: str) -> str:
         headers = {"host": "127.0.0.1"}
@@ -127,7 +134,7 @@ class GCSFront(S3Proxy):
         metadata = {n: value for n, value in upload.headers.items() if n.startswith("x-goog-meta-")}
         resource["metadata"] = {n.removeprefix("x-goog-meta-"): value for n, value in metadata.items()}
         answer = await self._insert(upload, resource, b"".join(data for _, data in found))
-        if b" 200 " not in answer.partition(b"\r\n")[0]:
+        if not _is_done(answer):
             return _refusal(500, "InternalError")
         del self._uploads[upload_id]
         # As Google: without the generation.
@@ -146,6 +153,10 @@ class GCSFront(S3Proxy):
         name = quote(upload.name, safe="")
         target = f"/upload/storage/v1/b/{upload.bucket}/o?uploadType=multipart&name={name}"
         return await super()._forward(Request("POST", target, headers, body))
+
+
+def _is_done(answer: bytes) -> bool:
+    return answer.startswith(b"HTTP/1.1 2")
 
 
 def _put_part(upload: _Upload, number: int, request: Request) -> bytes:

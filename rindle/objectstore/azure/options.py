@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Literal, get_args
 from urllib.parse import SplitResult
 
@@ -27,8 +28,14 @@ Tier = Literal["Hot", "Cool", "Cold"]
 
 # A block holds 4000 MiB, and a blob 50,000 of them. But the journal of a multipart has a line for each time that a part
 # is put, 50,000 lines at most, so that each of fewer parts can be put several times.
+# Blocks are kept for a week after the last of a blob's was put; the count of it here begins with the multipart.
 PART_LIMITS = PartLimits(
-    min_size=1, max_size=4000 << 20, max_count=10_000, max_object_size=10_000 * (4000 << 20), exclusive=True
+    min_size=1,
+    max_size=4000 << 20,
+    max_count=10_000,
+    max_object_size=10_000 * (4000 << 20),
+    exclusive=True,
+    kept_for=timedelta(days=7),
 )
 
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}", re.ASCII)

@@ -77,7 +77,6 @@ _PAGE = 5000  # Azure's
 _DELETES_AT_ONCE = 16
 _COPY_SIZE = 256 << 20  # what the service copies in one call
 _LONGEST_DELEGATION = timedelta(days=7)
-_BLOCKS_ARE_KEPT = timedelta(days=7)
 _PERMISSIONS: Mapping[SignedMethod, BlobSasPermissions] = {
     "GET": BlobSasPermissions(read=True),
     "HEAD": BlobSasPermissions(read=True),
@@ -140,11 +139,6 @@ class AzureStore(MultipartStore):
             yield
         except ObjectStoreError as error:
             raise as_configuration_error(error, self.options, self._connection.account.url, step) from error
-
-    @override
-    async def find_multipart_expiry(self) -> timedelta | None:
-        """Azure drops the parts of a multipart a week after the last of them was put, or later."""
-        return _BLOCKS_ARE_KEPT
 
     @override
     async def aclose(self) -> None:
