@@ -13,6 +13,8 @@ from tests.gcs import GCSServer
 
 @pytest.mark.long
 class TestFakeGCSServer(MultipartStoreContract):
+    column = "GCS (fake-gcs-server)"
+
     @pytest.fixture(params=["", "a prefix/é"], ids=["whole bucket", "prefix"])
     async def store(self, gcs: GCSServer, request: pytest.FixtureRequest) -> AsyncIterator[MultipartStore]:
         async with await gcs.new_store(request.param, secret=gcs.service_account, anonymous=False) as store:
