@@ -13,6 +13,8 @@ from tests.azure import Azurite
 
 @pytest.mark.long
 class TestAzurite(MultipartStoreContract):
+    column = "Azure (Azurite)"
+
     # Azure's documents advise against the one; it makes a slash of the other, and Azurite does as it does.
     refused_keys = frozenset({"three...", "back\\slash.txt"})
 

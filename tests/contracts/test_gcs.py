@@ -13,7 +13,7 @@ from tests.gcs import GCSServer
 
 @pytest.mark.long
 class TestFakeGCSServer(MultipartStoreContract):
-    column = "fake-gcs-server"
+    column = "GCS (fake-gcs-server)"
 
     @pytest.fixture(params=["", "a prefix/é"], ids=["whole bucket", "prefix"])
     async def store(self, gcs: GCSServer, request: pytest.FixtureRequest) -> AsyncIterator[MultipartStore]:

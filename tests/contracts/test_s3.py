@@ -25,6 +25,8 @@ LEFT_TO_LOCALSTACK = {
 
 
 class TestMoto(MultipartStoreContract):
+    column = "S3 (moto)"
+
     @pytest.fixture(autouse=True)
     def leave_some_to_localstack(self, request: pytest.FixtureRequest) -> None:
         reason = LEFT_TO_LOCALSTACK.get(request.function.__name__)
@@ -44,7 +46,7 @@ class TestMoto(MultipartStoreContract):
 
 @pytest.mark.long
 class TestMotoThatKeepsVersions(TestMoto):
-    column = "Moto, with versions"
+    column = "S3 (moto, versions)"
 
     @pytest.fixture
     @override
@@ -62,6 +64,8 @@ class TestMotoThatKeepsVersions(TestMoto):
 
 @pytest.mark.long
 class TestVersitygw(MultipartStoreContract):
+    column = "S3 (versitygw)"
+
     @pytest.fixture
     async def store(self, versitygw: S3Server) -> AsyncIterator[MultipartStore]:
         async with await versitygw.new_store("a prefix/é") as store:
@@ -75,6 +79,8 @@ class TestVersitygw(MultipartStoreContract):
 
 @pytest.mark.long
 class TestCeph(MultipartStoreContract):
+    column = "S3 (Ceph)"
+
     @pytest.fixture
     async def store(self, ceph: S3Server) -> AsyncIterator[MultipartStore]:
         # About multiparts that are gone it says what is worth another attempt.
@@ -89,6 +95,8 @@ class TestCeph(MultipartStoreContract):
 
 @pytest.mark.long
 class TestLocalStack(MultipartStoreContract):
+    column = "S3 (LocalStack)"
+
     # Not a prefix that a URL encodes: LocalStack then compares what is encoded with what is not.
     @pytest.fixture(params=["", "a/prefix"], ids=["whole bucket", "prefix"])
     async def store(self, localstack: S3Server, request: pytest.FixtureRequest) -> AsyncIterator[MultipartStore]:

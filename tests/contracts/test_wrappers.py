@@ -79,7 +79,7 @@ PLAIN: Mapping[str, WrapPlain] = {
     "metered": lambda store: metered(store, StoreStats()),
     "retrying": retrying,
 }
-QUICK = {"all", "read-only", "faulty"}
+QUICK = {"all", "read-only"}
 
 
 def wrappers(names: Iterable[str]) -> Iterable[ParameterSet]:

@@ -675,7 +675,7 @@ class ObjectStoreContract(StreamsContract):
         if await undeclared(store.capabilities.signed_urls, lambda: store.sign_url(method, "key", HOUR)):
             return
         await store.put("key", b"old")
-        assert await asyncio.to_thread(_request, method, await store.sign_url(method, "key", HOUR)) == b""
+        await asyncio.to_thread(_request, method, await store.sign_url(method, "key", HOUR))
         if method == "DELETE":
             assert not await exists(store, "key")
         else:

@@ -9,9 +9,11 @@ from fsspec.tests import abstract
 
 import rindle.sync
 
+pytestmark = pytest.mark.long
+
 
 class StoreFixtures(abstract.AbstractFixtures):  # type: ignore[misc]  # fsspec has no types
-    @pytest.fixture(params=["memory", pytest.param("local", marks=pytest.mark.long)])
+    @pytest.fixture(params=["memory", "local"])
     def fs(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
         url = "memory://" if request.param == "memory" else (tmp_path / "store").as_uri()
         with rindle.sync.open_store(url) as store:
