@@ -204,7 +204,7 @@ async def test_an_upload_of_deferred_length_that_ends_early_fails_where_all_part
 
 
 def test_a_store_that_cannot_be_used_is_said_in_one_line_at_start(moto: S3Server, tmp_path: Path) -> None:
-    refused = run_rindle("serve", "--data", tmp_path, env={"RINDLE_STORE": moto.url("no-such-bucket")})
+    refused = run_rindle("serve", "--port", "0", "--data", tmp_path, env={"RINDLE_STORE": moto.url("no-such-bucket")})
     assert refused.returncode == 3
     assert "Traceback" not in refused.stderr
     assert "error: s3: there is no bucket no-such-bucket at http" in refused.stderr.splitlines()[-1]
