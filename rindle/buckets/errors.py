@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 from botocore.exceptions import ClientError
+from typing_extensions import override
 
 from rindle.errors import RindleError
 from rindle.objectstore.errors import (
@@ -128,12 +129,18 @@ class CredentialsNotRevokedError(LeftoversError):
 
 
 class BucketNotEmptiedError(LeftoversError):
-    """Some of what is in the bucket could not be removed, so the bucket is still there."""
+    """Some of what is in the bucket could not be removed, so it is still there. ``left`` has keys of objects."""
 
     code = "bucket_not_emptied"
 
     def __init__(self, bucket: str, left: Sequence[str]) -> None:
         super().__init__(f"the bucket {bucket} could not be emptied: {'; '.join(left)}", left)
+        self._bucket = bucket
+
+    @property
+    @override
+    def log_message(self) -> str:
+        return f"the bucket {self._bucket} could not be emptied"
 
 
 _BUCKET_ERRORS: Mapping[str, tuple[type[BucketError], str]] = {
