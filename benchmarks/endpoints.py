@@ -16,9 +16,9 @@ from typing import Any, Literal
 from typing_extensions import override
 
 from benchmarks.client import connect
-from benchmarks.pattern import Digest
+from benchmarks.pattern import MIB, Digest
 from benchmarks.processes import MissingError, free_port, running
-from rindle.objectstore.payload import READ_SIZE, crc64nvme
+from rindle.objectstore.payload import crc64nvme
 
 ROOT = Path(__file__).parents[1]
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
@@ -227,7 +227,7 @@ async def _open_versitygw(folder: Path) -> AsyncIterator[Versitygw]:
 def _digest(path: Path) -> Digest:
     size = crc = 0
     with path.open("rb") as file:
-        while chunk := file.read(READ_SIZE):
+        while chunk := file.read(MIB):
             size += len(chunk)
             crc = crc64nvme(chunk, crc)
     return size, crc
