@@ -7,13 +7,16 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
-from rindle.objectstore.payload import READ_SIZE, BytesPayload, FilePayload, Payload
+from rindle.objectstore.payload import BytesPayload, FilePayload, Payload
 from rindle.objectstore.streams import asynchronous
 
 Chunk = bytes | bytearray | memoryview
 SizedBody = Payload | Chunk | os.PathLike[str]
 Body = SizedBody | IO[bytes] | AsyncIterable[Chunk] | Iterable[Chunk]
 """Bytes, a path, a file opened in binary mode, or an iterable of chunks, asynchronous or not."""
+
+
+_READ_SIZE = 1 << 20
 
 
 async def open_body(body: Body) -> Payload | AsyncGenerator[bytes, None]:
@@ -66,7 +69,7 @@ def _open_stream(body: object) -> AsyncGenerator[bytes, None]:
 
 async def _read_file(read: Callable[[int], Any]) -> AsyncGenerator[bytes, None]:
     waits = inspect.iscoroutinefunction(read)
-    while chunk := await (read(READ_SIZE) if waits else asyncio.to_thread(read, READ_SIZE)):
+    while chunk := await (read(_READ_SIZE) if waits else asyncio.to_thread(read, _READ_SIZE)):
         yield as_bytes(chunk)
 
 

@@ -1,6 +1,7 @@
 """Bodies of writes: a known size, and readable from the start as often as a retry needs it."""
 
 import asyncio
+import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -14,8 +15,12 @@ from typing_extensions import override
 from rindle.objectstore.errors import IntegrityError
 from rindle.objectstore.tasks import outlast
 
-READ_SIZE = 1 << 20
 BATCH_SIZE = 4 << 20
+
+# As large as the chunks that come from a network, so that memory which these have left can be used again; and two at
+# a time, because a thread is asked for them.
+_CHUNK = 1 << 18
+_CHUNKS = 2
 
 
 class Payload(ABC):
@@ -69,16 +74,24 @@ class FilePayload(Payload):
 
     @override
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = self.size
+        position, end = self.offset, self.offset + self.size
         async with _opened(self.path) as file:
-            await file.seek(self.offset)
-            while left:
-                chunk = await file.read(min(left, READ_SIZE))
-                if not chunk:
-                    msg = f"{self.path} ended {left} bytes before the size it had"
+            while position < end:
+                chunks = await asyncio.to_thread(_read, file.fileno(), position, end)
+                if not chunks:
+                    msg = f"{self.path} ended {end - position} bytes before the size it had"
                     raise OSError(msg)
-                left -= len(chunk)
-                yield chunk
+                position += sum(map(len, chunks))
+                for chunk in chunks:
+                    yield chunk
+
+
+def _read(file: int, position: int, end: int) -> list[bytes]:
+    chunks: list[bytes] = []
+    while position < end and len(chunks) < _CHUNKS and (chunk := os.pread(file, min(_CHUNK, end - position), position)):
+        chunks.append(chunk)
+        position += len(chunk)
+    return chunks
 
 
 @asynccontextmanager
