@@ -1,4 +1,4 @@
-"""The servers that are compared, each started as its own documents say, on the same parts and the same disk."""
+"""The servers that are compared, each started as its own documents say, with the same parts, disk and patience."""
 
 import importlib.metadata
 import json
@@ -136,7 +136,7 @@ class Rindle(Server):
         command: list[str | Path] = [
             *(sys.executable, "-m", "rindle", "serve", "--port", "0", "--data", folder / "data"),
             *("--store", _store_url(place), "--part-size", str(part_size)),
-            *("--memory-budget", str(self._memory_budget), "--log-level", "warning"),
+            *("--memory-budget", str(self._memory_budget), "--idle-timeout", "5m", "--log-level", "warning"),
         ]
         if self._postgres is not None:
             command += ["--database", self._postgres.url]
@@ -179,6 +179,7 @@ class Tusd(Server):
     @override
     def launch(self, place: Place, folder: Path, *, part_size: int) -> Launch:
         command: list[str | Path] = [_TUSD, "-host", "127.0.0.1", "-port", "0", "-verbose=false"]
+        command += ["-network-timeout", "5m"]
         if place.folder is not None:
             command += ["-upload-dir", place.folder]
         else:
