@@ -174,7 +174,7 @@ class ManyAtOnce(Workload):
     A server that does not go on with some before others have ended is waited for only so long: ``patience`` seconds.
     """
 
-    def __init__(self, name: str, *, units: int, size: int, patience: float = 60.0) -> None:
+    def __init__(self, name: str, *, units: int, size: int, patience: float = 30.0) -> None:
         self.name = name
         self.units = units
         self.each = size
