@@ -45,7 +45,7 @@ class PostgresServer:
 
     def pid(self) -> int:
         """Of the process whose children all others are."""
-        return int((self._socket / "data" / "postmaster.pid").read_text().split()[0])
+        return int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
 
     def make_template(self) -> None:
         self.execute("CREATE DATABASE {}", _TEMPLATE)
