@@ -72,8 +72,8 @@ def missing_programs() -> Sequence[str]:
 
 
 @contextmanager
-def running_ceph(folder: Path, *, access_key: str, secret_key: str) -> Iterator[str]:
-    """A cluster whose gateway knows one user; its endpoint."""
+def running_ceph(folder: Path, *users: str) -> Iterator[str]:
+    """A cluster whose gateway knows these users, each by its name as both keys; its endpoint."""
     cluster, port, monitor_port = str(uuid.uuid4()), free_port(), free_port()
     for name in ("mon", "osd"):
         (folder / name).mkdir()
@@ -108,8 +108,9 @@ def running_ceph(folder: Path, *, access_key: str, secret_key: str) -> Iterator[
             if "1 up" in run("ceph", "osd", "stat"):
                 break
         # Before the gateway starts, which otherwise waits for its pools.
-        keys = ("--access-key", access_key, "--secret-key", secret_key)
-        run("radosgw-admin", "user", "create", "--uid", "test", "--display-name", "test", *keys)
+        for user in users:
+            keys = ("--access-key", user, "--secret-key", user)
+            run("radosgw-admin", "user", "create", "--uid", user, "--display-name", user, *keys)
         gateway = stack.enter_context(daemon("radosgw", "--name", "client.rgw"))
         wait_until_healthy(gateway, f"http://127.0.0.1:{port}", folder / "radosgw.log")
         yield f"http://127.0.0.1:{port}"

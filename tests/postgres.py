@@ -26,11 +26,12 @@ class PostgresServer:
     """Hands out databases, each a copy of one that was migrated once."""
 
     def __init__(self, socket: Path) -> None:
-        self._socket = socket
+        self.folder = socket
+        """Where it lies, and its socket."""
         self._numbers = count(1)
 
     def url(self, name: str, *, driver: str = "psycopg") -> str:
-        return f"postgresql+{driver}://postgres@/{name}?host={self._socket}"
+        return f"postgresql+{driver}://postgres@/{name}?host={self.folder}"
 
     @contextmanager
     def database(self, *, migrated: bool) -> Iterator[str]:
@@ -44,7 +45,7 @@ class PostgresServer:
 
     def pid(self) -> int:
         """Of the process whose children all others are."""
-        return int((self._socket / "data" / "postmaster.pid").read_text().split()[0])
+        return int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
 
     def make_template(self) -> None:
         self.execute("CREATE DATABASE {}", _TEMPLATE)
@@ -52,7 +53,7 @@ class PostgresServer:
 
     def execute(self, statement: str, *names: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run one statement by hand; ``{}`` stands for names."""
-        with psycopg.connect(host=str(self._socket), user="postgres", dbname=database, autocommit=True) as connection:
+        with psycopg.connect(host=str(self.folder), user="postgres", dbname=database, autocommit=True) as connection:
             cursor = connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
             return cursor.fetchall() if cursor.description else []
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 LOCALSTACK = ROOT / ".localstack" / "bin" / "python"
 VERSITYGW = ROOT / ".versitygw" / "versitygw"
+STRANGER = "stranger"
+"""Both keys of a user whom servers that look at signatures know, and who may do nothing in the buckets of others."""
 SMALL_PART = 5000
 """The least size of a part on moto, so that tests are quick. LocalStack has S3's own."""
 
@@ -172,13 +174,17 @@ def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     if not VERSITYGW.exists():
         missing("versitygw", "there is no versitygw: make versitygw (with Go)")
     folder = tmp_path_factory.mktemp("versitygw")
-    (folder / "data").mkdir()
+    for name in ("data", "users"):
+        (folder / name).mkdir()
     port = free_port()
-    keys = {"ROOT_ACCESS_KEY": "test", "ROOT_SECRET_KEY": "test"}
-    command = [str(VERSITYGW), "--port", f"127.0.0.1:{port}", "--health", "/health", "posix", str(folder / "data")]
     endpoint = f"http://127.0.0.1:{port}"
-    with running(command, keys, folder / "log") as process:
+    keys = {"ROOT_ACCESS_KEY": "test", "ROOT_SECRET_KEY": "test"}
+    options = ["--port", f"127.0.0.1:{port}", "--health", "/health", "--iam-dir", str(folder / "users")]
+    with running([str(VERSITYGW), *options, "posix", str(folder / "data")], keys, folder / "log") as process:
         wait_until_healthy(process, f"{endpoint}/health", folder / "log")
+        root = ["--access", "test", "--secret", "test", "--endpoint-url", endpoint]
+        user = ["--access", STRANGER, "--secret", STRANGER, "--role", "user"]
+        subprocess.run([str(VERSITYGW), "admin", *root, "create-user", *user], check=True, capture_output=True)
         yield SigningS3Server(endpoint, {"profile": "versitygw"})
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -189,7 +195,7 @@ def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     if lacking := missing_programs():
         missing("ceph", f"there is no {lacking[0]}: install Debian's ceph-mon, ceph-osd and radosgw")
     folder = tmp_path_factory.mktemp("ceph")
-    with running_ceph(folder, access_key="test", secret_key="test") as endpoint:
+    with running_ceph(folder, "test", STRANGER) as endpoint:
         yield SigningS3Server(endpoint, {"profile": "ceph"})
     shutil.rmtree(folder, ignore_errors=True)
 

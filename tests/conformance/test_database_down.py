@@ -3,12 +3,14 @@
 import contextlib
 import random
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import AsyncAdaptedQueuePool
 
+from rindle.objectstore.ext import read
 from tests.http import OCTETS
-from tests.serving import RunningServer, StartServer
+from tests.serving import RunningServer, RunServer, StartServer
 
 PART = 64 * 1024
 
@@ -106,3 +108,39 @@ async def test_an_object_that_could_not_be_committed_is_not_acknowledged(start_s
     assert await server.events(upload) == ["created", "finished"]
     objects = [meta.key async for meta in server.parts.store.list()]
     assert objects == [(await server.find(upload)).key]
+
+
+@pytest.mark.invariant("I3", "I4")
+@pytest.mark.parametrize("begun", [5, PART, PART + 5])
+@pytest.mark.parametrize("then", [2 * PART, 2 * PART + 7, 3 * PART + 5], ids=["parts", "a tail", "all"])
+async def test_records_that_fell_back_to_an_older_state_bend_nothing(
+    run_server: RunServer, tmp_path: Path, begun: int, then: int
+) -> None:
+    """As after a failover to a replica that was behind. The offset falls with them; the bytes do not change."""
+    data = tmp_path / "data"
+    content = random.Random(then).randbytes(3 * PART + 5)
+    async with run_server(part_size=PART) as server:
+        upload = await server.client.create(len(content))
+        assert (await server.client.patch(upload, 0, content[:begun])).offset == begun
+    older = sqlite_files(data)
+    async with run_server(part_size=PART) as server:
+        assert (await server.client.patch(upload, begun, content[begun:then])).offset == then
+    for path in data.glob("rindle.db*"):
+        path.unlink()
+    for name, content_ in older.items():
+        (data / name).write_bytes(content_)
+    async with run_server(part_size=PART) as server:
+        found = await server.client.head(upload)
+        assert (found.status, found.offset) == (200, begun)
+        again = await server.client.patch(upload, begun, content[begun:])
+        if again.status == 204:
+            assert await server.read_object(upload) == content
+            return
+        # What the records name is not there any more: said, and whatever object stands is left as it is.
+        assert (again.status, again.code) in {(410, "tus_tail_missing"), (503, "multipart_not_found")}
+        objects = [meta.key async for meta in server.parts.store.list("uploads/")]
+        assert [await read(server.parts.store, key) for key in objects] == ([content] if then == len(content) else [])
+
+
+def sqlite_files(data: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in data.glob("rindle.db*")}

@@ -33,8 +33,10 @@ def fail(request: pytest.FixtureRequest, folder: Path) -> Iterator[TakeAway]:
     mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "rindle-test", str(folder)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         missing("tmpfs", "no file system can be mounted here: one that becomes read-only stays untested")
-    yield lambda: read_only(folder)
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    try:
+        yield lambda: read_only(folder)
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextmanager
@@ -43,9 +45,11 @@ def away(folder: Path) -> Iterator[None]:
     aside = folder.with_name("aside")
     folder.rename(aside)
     folder.mkdir()
-    yield
-    folder.rmdir()
-    aside.rename(folder)
+    try:
+        yield
+    finally:
+        folder.rmdir()
+        aside.rename(folder)
 
 
 @contextmanager
@@ -54,8 +58,10 @@ def read_only(folder: Path) -> Iterator[None]:
     # Files that are open for writing would forbid it; after an error it is forced.
     subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
     subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
-    yield
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 async def ready(server: RunningServer) -> bool:

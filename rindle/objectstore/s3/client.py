@@ -53,7 +53,8 @@ class Connection:
                 client = await self._stack.enter_async_context(_make_client(self._options, region))
                 if self._consistent and service.consistent_headers:
                     client.meta.events.register("before-call.s3", _add_headers(service.consistent_headers))
-                client.meta.events.register_first("before-send.s3", _offer_body)
+                # After the SDK's own pause for a service that throttles, which is not the service's time.
+                client.meta.events.register_last("before-send", _offer_body)
                 client.meta.events.register_first("needs-retry.s3", _settle_body)
                 client.meta.events.register_first("before-parse.s3", refuse_dtd)
                 self._client = client

@@ -182,7 +182,9 @@ def _mend(error: ObjectStoreError, step: str) -> str:
     if isinstance(cause, sdk.ProfileNotFound):
         return f"{said}; correct ?aws_profile=, or AWS_PROFILE"
     if isinstance(error, UnauthenticatedError):
-        return f"the credentials are not there, or not known ({said}); {_CREDENTIALS}"
+        none = isinstance(cause, sdk.NoCredentialsError)
+        what = "there are no credentials for {where}" if none else f"the credentials cannot be used ({said})"
+        return f"{what}; {_CREDENTIALS}"
     if isinstance(error, PermissionDeniedError):
         return f"the credentials may not {step} in the bucket {{bucket}} at {{where}}; docs/how-to/s3.md says how"
     if isinstance(error, TransientStoreError):

@@ -60,6 +60,22 @@ async def test_bytes_reach_the_node_while_the_client_still_sends(cluster: Cluste
 
 
 @pytest.mark.long
+@pytest.mark.invariant("I13", "I14")
+@pytest.mark.parametrize("size", [ODD, 64 * PART])
+async def test_a_refusal_ahead_of_the_body_reaches_the_client(cluster: Cluster, size: int) -> None:
+    upload = cluster.upload(1, SIZE)
+    await upload.create(first=ODD)
+    client = upload.client
+    for _ in range(5):
+        conflict = await client.patch(upload.location, ODD + 1, bytes(size))
+        assert (conflict.status, conflict.code) == (409, "offset_mismatch")
+        unknown = await client.patch(f"{upload.location[:-4]}0000", 0, bytes(size))
+        assert (unknown.status, unknown.code) == (404, "upload_not_found")
+    await upload.finish()
+    cluster.assert_arrived(upload)
+
+
+@pytest.mark.long
 async def test_all_requests_of_an_upload_reach_one_node(cluster: Cluster) -> None:
     # With bytes in the creation, with none, and with requests that end with a part: of those no tail tells the node.
     begun = [cluster.upload(number, 6 * ODD) for number in range(20)]

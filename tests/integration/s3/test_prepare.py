@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from rindle.objectstore.errors import UnauthenticatedError, UnsupportedOperation
 from rindle.objectstore.ext import read
 from rindle.objectstore.s3 import S3Options, S3Store
 from rindle.objectstore.types import PutOptions, UpdateVersion
-from tests.s3 import S3Server
+from tests.s3 import STRANGER, S3Server
 from tests.s3_proxy import S3Proxy
 
 UNKNOWN: dict[str, Any] = {"checksums": "auto", "conditions": "auto"}
@@ -115,6 +116,7 @@ async def test_there_are_no_credentials(moto: S3Server, monkeypatch: pytest.Monk
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     message = await fail_to_prepare(await moto.new_store())
+    assert "there are no credentials for http" in message
     assert "set AWS_ACCESS_KEY_ID" in message
     async with await moto.new_store() as store:
         with pytest.raises(UnauthenticatedError):
@@ -169,17 +171,52 @@ async def test_the_service_refuses_to_write(moto: S3Server, proxy: S3Proxy, stat
     assert said in await fail_to_prepare(await moto.new_store(endpoint=proxy.endpoint))
 
 
+# What servers say themselves
+
+
+@pytest.fixture(params=["versitygw", "ceph"])
+def strict(request: pytest.FixtureRequest) -> S3Server:
+    """A server that looks at signatures."""
+    found: S3Server = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.mark.long
-async def test_the_secret_key_is_wrong(versitygw: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = await versitygw.new_store(**UNKNOWN)
-    other = S3Store(store.options)
-    async with store:
-        await store.prepare()
-        can = store.capabilities
-        assert (can.put_create, can.put_update, can.complete_create) == (True, True, True)
-        assert store.checksums
-        assert await names(store) == []
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    assert "the secret key is not the access key's" in await fail_to_prepare(other)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "wrong")
-    assert "not known" in await fail_to_prepare(S3Store(store.options))
+@pytest.mark.parametrize(
+    ("access_key", "secret_key", "said"),
+    [
+        ("test", "wrong", "says that the secret key is not the access key's; set AWS_ACCESS_KEY_ID and"),
+        ("nobody", "test", "does not know the access key; set AWS_ACCESS_KEY_ID and"),
+        (STRANGER, STRANGER, "the credentials may not list objects in the bucket bucket-"),
+        (None, None, "there are no credentials for http"),
+    ],
+)
+async def test_the_keys_are_not_good(
+    strict: S3Server, monkeypatch: pytest.MonkeyPatch, access_key: str | None, secret_key: str | None, said: str
+) -> None:
+    store = await strict.new_store()
+    for name, key in (("AWS_ACCESS_KEY_ID", access_key), ("AWS_SECRET_ACCESS_KEY", secret_key)):
+        if key is None:
+            monkeypatch.delenv(name)
+        else:
+            monkeypatch.setenv(name, key)
+    assert said in await fail_to_prepare(store)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_the_clock_is_wrong(strict: S3Server, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    store = await strict.new_store()
+
+    def wrong(*, remove_tzinfo: bool) -> datetime:
+        assert not remove_tzinfo
+        return datetime.now(UTC) + timedelta(hours=hours)
+
+    # Where the SDK takes the time from that it signs.
+    monkeypatch.setattr("botocore.crt.auth.get_current_datetime", wrong)
+    assert "this machine's clock is not that of http" in await fail_to_prepare(store)
+
+
+@pytest.mark.long
+async def test_the_bucket_is_not_there(strict: S3Server) -> None:
+    assert "there is no bucket no-such-bucket at http" in await fail_to_prepare(strict.store("no-such-bucket"))

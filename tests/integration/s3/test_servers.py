@@ -1,10 +1,13 @@
 """What only servers show that check bodies, sizes, multiparts and signatures, each of them in its own way."""
 
 import asyncio
+import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -233,3 +236,39 @@ async def test_parts_that_somebody_dropped_are_told_and_never_called_an_object(
     assert (gone.status, gone.code) == (410, "upload_gone")
     assert (await rindle.client.head(location)).status == 410
     assert await rindle.events(location) == ["created", "failed"]
+
+
+@pytest.mark.parametrize("name", ["versitygw", "ceph"])
+async def test_credentials_that_end_and_are_renewed_need_no_restart(
+    request: pytest.FixtureRequest,
+    name: str,
+    start_server: StartServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server: S3Server = request.getfixturevalue(name)
+    url = server.url(await server.new_bucket())
+
+    def give(secret_key: str) -> None:
+        # So soon past their time, they are fetched anew for every request.
+        ends = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+        keys = {"Version": 1, "AccessKeyId": "test", "SecretAccessKey": secret_key, "Expiration": ends}
+        (tmp_path / "keys.json").write_text(json.dumps(keys))
+
+    give("test")
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = cat {tmp_path / 'keys.json'}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    rindle = await start_server(store=url)
+    data = random.Random(2).randbytes(2 * PART + 5)
+    location = await rindle.client.create(len(data))
+    assert (await rindle.client.patch(location, 0, data[: PART + 5])).offset == PART + 5
+    give("wrong")
+    refused = await rindle.client.patch(location, PART + 5, data[PART + 5 :])
+    assert (refused.status, refused.code) == (503, "store_unauthenticated")
+    assert int(refused.headers["retry-after"]) > 0
+    assert (await rindle.client.head(location)).offset == PART + 5
+    give("test")
+    assert (await rindle.client.patch(location, PART + 5, data[PART + 5 :])).offset == len(data)
+    assert await rindle.read_object(location) == data

@@ -225,6 +225,32 @@ async def test_a_completion_that_is_refused_is_made_later_without_the_bytes(
     await upload.assert_whole()
 
 
+@pytest.mark.invariant("I6", "I7", "I8")
+async def test_an_object_that_takes_its_time_is_waited_for_and_made_once(
+    url: str, start_server: StartServer, proxy: S3Proxy
+) -> None:
+    server = await start_server(store=url.replace("read_timeout=1", "read_timeout=60"), completion_timeout="100ms")
+    data = bytes(11 << 20)
+    location = await server.client.create(len(data))
+    proxy.held = COMPLETE
+    for request in (
+        server.client.patch(location, 0, data),
+        server.client.head(location),
+        server.client.patch(location, len(data), b""),
+        server.client.delete(location),
+    ):
+        waiting = await request
+        assert (waiting.status, waiting.code) == (423, "upload_finalizing")
+        assert int(waiting.headers["retry-after"]) > 0
+    proxy.go_on.set()
+    while (found := await server.client.head(location)).status == 423:
+        pass
+    assert (found.status, found.offset) == (200, len(data))
+    assert proxy.count(COMPLETE) == 1
+    assert await server.events(location) == ["created", "finished"]
+    assert await server.read_object(location) == data
+
+
 @pytest.mark.invariant("I6", "I7")
 async def test_an_object_is_known_by_its_mark_where_e_tags_are_no_digests(upload: Upload, proxy: S3Proxy) -> None:
     """As with keys of KMS: the e_tag of the object does not follow from those of its parts."""

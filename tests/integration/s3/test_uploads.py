@@ -2,6 +2,7 @@
 
 import base64
 import random
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from rindle.bootstrap import Components
 from rindle.errors import ConfigurationError
 from rindle.objectstore.ext import read
 from rindle.testing.faults import FaultyStore
-from tests.acceptance.process import Server, run_rindle, running
+from tests.acceptance.conftest import settled_offset
+from tests.acceptance.process import Server, eventually, run_rindle, running
 from tests.http import Client, id_of
 from tests.s3 import SMALL_PART, S3Server
 from tests.s3_proxy import Fault, S3Proxy, error_body, methods
@@ -146,6 +148,41 @@ async def test_rindle_serve_takes_an_upload_in_several_requests_and_lives(moto: 
         (found,) = [meta async for meta in store.list()]
         assert found.key.startswith(f"a/prefix/uploads/{id_of(location)}/")
         assert await read(store, found.key) == DATA
+        assert [multipart async for multipart in store.list_multiparts()] == []
+
+
+@pytest.mark.long
+@pytest.mark.invariant("I1", "I3", "I4", "I8")
+async def test_a_process_that_was_frozen_wakes_up_and_does_no_harm(
+    moto: S3Server, tmp_path: Path, postgres_url: str
+) -> None:
+    """With a store and records of one machine it would hold locks, and keep others waiting until it wakes up."""
+    bucket = await moto.new_bucket()
+    url = moto.url(bucket, min_part_size=str(SMALL_PART), checksums="none", conditions="none")
+    flags = ("--store", url, "--database", postgres_url, "--part-size", "64KiB", "--handover-timeout", "1s")
+    first, second = Server(tmp_path, *flags), Server(tmp_path, *flags)
+    async with running(first, second):
+        location = await first.client.create(len(DATA))
+        async with first.client.connect() as connection:
+            await connection.begin_patch(location, 0, length=len(DATA))
+            await connection.send(DATA[: PART + 100])
+            while (await second.client.head(location)).offset < PART:
+                pass
+            first.send_signal(signal.SIGSTOP)
+            await connection.send(bytes(len(DATA) - PART - 100))  # it meets other bytes when it wakes up
+            found = await settled_offset(second, location)
+            assert (await second.client.patch(location, found, DATA[found:])).status == 204
+            first.send_signal(signal.SIGCONT)
+            answer = await connection.read_response()
+            assert answer.status in {409, 423, 503}, answer
+        for server in (first, second):
+            assert (await server.client.head(location)).offset == len(DATA)
+            assert "Traceback" not in server.output
+        folder = tmp_path / "tails" / "tus"
+        await eventually(lambda: list(folder.iterdir()) == [], "no tail is left")
+    async with moto.store(bucket) as store:
+        (stored,) = [meta async for meta in store.list()]
+        assert await read(store, stored.key) == DATA
         assert [multipart async for multipart in store.list_multiparts()] == []
 
 
