@@ -92,7 +92,7 @@ class ObjectStore(ABC):
         opened = await open_body(body)
         if not isinstance(opened, Payload):
             return await self._put_stream(name, opened, options)
-        if isinstance(opened, FilePayload) and opened is not body and self._splits(opened.size, options.mode):
+        if isinstance(opened, FilePayload) and opened is not body and self._splits(opened.size, options):
             size = self._part_size(options, opened.size)
             return await self._put_parts(name, asynchronous(opened.slices(size)), replace(options, part_size=size))
         return await self._put(name, opened, options)
@@ -343,7 +343,7 @@ class ObjectStore(ABC):
     def _part_size(self, options: PutOptions, size: int = 0) -> int:  # noqa: ARG002 - for those who have parts
         return options.part_size or PART_SIZE
 
-    def _splits(self, size: int, mode: PutMode) -> bool:  # noqa: ARG002 - for those who have parts
+    def _splits(self, size: int, options: PutOptions) -> bool:  # noqa: ARG002 - for those who have parts
         return False
 
     async def _put_parts(self, key: str, parts: AsyncIterator[Payload], options: PutOptions) -> PutResult:  # noqa: ARG002 - for those who have parts
@@ -555,8 +555,9 @@ class MultipartStore(ObjectStore):
         return options.part_size
 
     @override
-    def _splits(self, size: int, mode: PutMode) -> bool:
-        return size > LARGE_FILE and self._completes(mode)
+    def _splits(self, size: int, options: PutOptions) -> bool:
+        tagged = self.part_limits.tags or not options.tags
+        return size > LARGE_FILE and tagged and self._completes(options.mode)
 
     def _completes(self, mode: PutMode) -> TypeIs[CopyMode]:
         return mode == "overwrite" or (mode == "create" and self.capabilities.complete_create)

@@ -3,6 +3,7 @@ import gzip
 import io
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,16 @@ async def test_a_large_file_is_one_write_where_parts_cannot_create(
     store.capabilities = Capabilities(put_create=True, part_limits=ANY_PARTS)
     await store.put("key", path, PutOptions(mode="create"))
     assert store.calls == {"put": 1}
+
+
+async def test_a_large_file_is_one_write_where_parts_have_no_tags(large_files: None, tmp_path: Path) -> None:
+    store = FaultyStore(MemoryStore(replace(ANY_PARTS, tags=False)))
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    await store.put("key", path, PutOptions(tags={"a": "b"}))
+    assert store.calls == {"put": 1}
+    await store.put("key", path)
+    assert store.calls["complete_multipart"] == 1
 
 
 async def test_parts_grow_with_a_file_so_that_they_suffice(large_files: None, tmp_path: Path) -> None:
