@@ -32,3 +32,16 @@ class TestFakeGCSServer(MultipartStoreContract):
     @override
     def reopen(self, store: MultipartStore) -> MultipartStore:
         return GCSStore(self.options)
+
+
+@pytest.mark.long
+class TestFakeGCSServerThatKeepsVersions(TestFakeGCSServer):
+    column = "GCS (fake-gcs-server, versions)"
+
+    @pytest.fixture
+    @override
+    async def store(self, gcs: GCSServer) -> AsyncIterator[MultipartStore]:
+        bucket = await gcs.new_bucket(versioning={"enabled": True})
+        async with gcs.store(bucket, "a/prefix", versions=True, secret=gcs.service_account, anonymous=False) as store:
+            self.options = store.options
+            yield store
