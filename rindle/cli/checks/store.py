@@ -71,11 +71,12 @@ def _check_conditions(store: MultipartStore) -> Finding:
     missing = [name for name in _CONDITIONS if not getattr(store.capabilities, name)]
     if not missing:
         return ok("conditions", "puts, copies and completions can be conditional")
-    return warn(
-        "conditions",
-        f"the store does not do {', '.join(missing)}",
-        "uploads do without; publish_to then needs {id} in it, and locks and counters another store",
-    )
+    mend = "uploads do without"
+    if "copy_create" in missing:
+        mend += "; publish_to needs {id} in it"
+    if {"put_create", "put_update"} & {*missing}:
+        mend += "; locks and counters need another store"
+    return warn("conditions", f"the store does not do {', '.join(missing)}", mend)
 
 
 async def _check_expiry(components: Components) -> Finding:
