@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import click
@@ -53,17 +54,18 @@ def _parse(headers: Iterable[str]) -> dict[str, str]:
 
 async def _examine(settings: Settings, url: str | None, headers: dict[str, str], *, as_json: bool) -> Level:
     worst = Level.OK
-    async for finding in _findings(settings, url, headers):
-        if as_json:
-            found = {"level": str(finding.level), "check": finding.check, "summary": finding.summary}
-            print_line(found | {"mend": finding.mend or None})
-        else:
-            _print(finding)
-        worst = max(worst, finding.level, key=[*Level].index)
+    async with aclosing(_findings(settings, url, headers)) as findings:
+        async for finding in findings:
+            if as_json:
+                found = {"level": str(finding.level), "check": finding.check, "summary": finding.summary}
+                print_line(found | {"mend": finding.mend or None})
+            else:
+                _print(finding)
+            worst = max(worst, finding.level, key=[*Level].index)
     return worst
 
 
-async def _findings(settings: Settings, url: str | None, headers: dict[str, str]) -> AsyncIterator[Finding]:
+async def _findings(settings: Settings, url: str | None, headers: dict[str, str]) -> AsyncGenerator[Finding, None]:
     for finding in (*check_settings(settings), *await asyncio.to_thread(lambda: [*check_disk(settings)])):
         yield finding
     try:
