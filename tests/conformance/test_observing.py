@@ -522,8 +522,13 @@ async def test_nothing_tells_a_key_a_token_or_a_path(start_server: StartServer, 
     failing = None
     async with database_away(server):
         await ask("HEAD", begun)
-    tail = tmp_path / "planted-tails" / "tus" / row.tail.name
-    tail.write_bytes(b"")
+    folder = tmp_path / "planted-tails" / "tus"
+    folder.rename(tmp_path / "aside")
+    folder.touch()
+    assert (await ask("PATCH", begun, ("Upload-Offset", str(PART + 5)), body=b"planted")).status == 503
+    folder.unlink()
+    (tmp_path / "aside").rename(folder)
+    (folder / row.tail.name).write_bytes(b"")
     assert (await ask("PATCH", begun, ("Upload-Offset", str(PART + 5)), body=b"planted")).status == 410
     await server.parts.reaper.run()
 
