@@ -522,6 +522,10 @@ async def test_nothing_tells_a_key_a_token_or_a_path(start_server: StartServer, 
     failing = None
     async with database_away(server):
         await ask("HEAD", begun)
+    piece = (await ask("POST", "/files", ("Upload-Length", "5"), ("Upload-Concat", "partial"), body=b"hello")).location
+    names.append((await server.find(piece)).key or "planted")
+    await server.parts.store.delete(names[-1])
+    assert (await ask("POST", "/files", ("Upload-Concat", f"final;{piece}"))).status == 410
     folder = tmp_path / "planted-tails" / "tus"
     folder.rename(tmp_path / "aside")
     folder.touch()
