@@ -8,6 +8,7 @@ import re
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -470,6 +471,16 @@ async def test_a_request_that_is_taken_over_counts_as_one(start_server: StartSer
     assert (access["status"], access["code"], access["bytes_received"]) == (423, "upload_interrupted", 5)
 
 
+@contextmanager
+def away(folder: Path) -> Iterator[None]:
+    """While the block runs, something else stands where the folder was."""
+    aside = folder.rename(folder.with_name("aside"))
+    folder.touch()
+    yield
+    folder.unlink()
+    aside.rename(folder)
+
+
 async def test_nothing_tells_a_key_a_token_or_a_path(start_server: StartServer, log: Log, tmp_path: Path) -> None:
     """Secrets are planted wherever a request, a row or an error can bring one; none may be in a log line or a label."""
     failing: type[ObjectStoreError] | None = None
@@ -527,11 +538,8 @@ async def test_nothing_tells_a_key_a_token_or_a_path(start_server: StartServer, 
     await server.parts.store.delete(names[-1])
     assert (await ask("POST", "/files", ("Upload-Concat", f"final;{piece}"))).status == 410
     folder = tmp_path / "planted-tails" / "tus"
-    folder.rename(tmp_path / "aside")
-    folder.touch()
-    assert (await ask("PATCH", begun, ("Upload-Offset", str(PART + 5)), body=b"planted")).status == 503
-    folder.unlink()
-    (tmp_path / "aside").rename(folder)
+    with away(folder):
+        assert (await ask("PATCH", begun, ("Upload-Offset", str(PART + 5)), body=b"planted")).status == 503
     (folder / row.tail.name).write_bytes(b"")
     assert (await ask("PATCH", begun, ("Upload-Offset", str(PART + 5)), body=b"planted")).status == 410
     await server.parts.reaper.run()
