@@ -21,7 +21,7 @@ from starlette.requests import Request
 from typing_extensions import override
 
 from rindle.bootstrap import Components, create_app
-from rindle.objectstore.errors import ObjectStoreError, PermissionDeniedError, StoreUnavailableError
+from rindle.objectstore.errors import NotFoundError, ObjectStoreError, PermissionDeniedError, StoreUnavailableError
 from rindle.observability import logs
 from rindle.protocols.errors import NotAuthenticatedError
 from rindle.reaper.report import Chore
@@ -193,6 +193,12 @@ class TestCounts:
         assert counts(samples, "rindle_patch_duration_seconds_count") == {"": appends}
         # Two parts and the last of the large upload, and an object for each of the three that are small.
         assert counts(samples, "rindle_part_upload_seconds_count") == {"{outcome=done,store=file}": 6}
+        calls = counts(samples, "rindle_store_operation_seconds_count")
+        assert calls["{operation=create_multipart,store=file}"] == 1
+        assert calls["{operation=put_part,store=file}"] == 3
+        assert calls["{operation=complete_multipart,store=file}"] == 1
+        assert calls["{operation=put,store=file}"] == 5  # the small ones, what was joined, and a tail
+        assert counts(samples, "rindle_store_errors_total") == {}
         assert counts(samples, "rindle_active_patches") == {}
         assert counts(samples, "rindle_fence_rejections_total") == {}
         assert counts(samples, "rindle_reaper_items_total") == {"{kind=expired,outcome=done}": 1}
@@ -264,6 +270,13 @@ class TestCounts:
         client = Tally(server)
         assert (await client.post(("Upload-Length", "5"), OCTETS, body=b"hello")).status == 503
         assert counts(await client.scrape(), "rindle_part_upload_seconds_count") == {"{outcome=failed,store=file}": 1}
+
+    async def test_of_what_the_store_refuses(self, start_server: StartServer) -> None:
+        server = await start_server(metrics=True)
+        with pytest.raises(NotFoundError):
+            await server.parts.store.head("nowhere")
+        samples = await Tally(server).scrape()
+        assert counts(samples, "rindle_store_errors_total") == {"{error=NotFoundError,operation=head,store=file}": 1}
 
     async def test_go_on_without_a_database(self, start_server: StartServer) -> None:
         server = await start_server(metrics=True)
