@@ -28,6 +28,7 @@ from rindle.objectstore.disk import DiskExecutor
 from rindle.objectstore.errors import InvalidKeyError
 from rindle.objectstore.types import Capabilities
 from rindle.objectstore.urls import open_store
+from rindle.objectstore.wrappers.meter import metered
 from rindle.observability.observer import NOBODY, Observer
 from rindle.reaper.service import Reaper, ReaperOptions
 from rindle.settings import Settings, StateSettings, load_settings
@@ -36,6 +37,7 @@ from rindle.uploads.body import BodyPace
 from rindle.uploads.engine import UploadEngine
 from rindle.uploads.leases import LeaseOptions
 from rindle.uploads.node import NodeIdentity
+from rindle.uploads.observing import meter_for
 from rindle.uploads.options import EngineOptions
 from rindle.uploads.tail import Tails
 
@@ -155,6 +157,8 @@ async def open_components(
         listener = _make_listener(settings, database)
         await _prepare_schema(database, settings.database_url)
         store = await stack.enter_async_context(await _open_store(settings))
+        if observer is not NOBODY:
+            store = metered(store, meter_for(observer))
         await store.prepare()
         _require_publishing(settings, store.capabilities)
         for drawback in _drawbacks(store, settings.expires_in):

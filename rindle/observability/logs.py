@@ -66,12 +66,14 @@ class ConsoleFormatter(logging.Formatter):
 def set_up(level: str, log_format: LogFormat, *, access: bool) -> None:
     """Write records to standard error: those of rindle from ``level`` on, of everybody else warnings at most.
 
-    ``access``: a line for each request. The only place that touches the root of all loggers.
+    ``access``: a line for each request. The only place that touches the root of all loggers; once in a process.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(RequestFilter())
     handler.setFormatter(JsonFormatter() if log_format == "json" else ConsoleFormatter())
-    logging.basicConfig(level=max(logging.WARNING, logging.getLevelName(level.upper())), handlers=[handler])
+    root = logging.getLogger()
+    root.addHandler(handler)  # beside what a tool that runs us has put there
+    root.setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
     logging.getLogger("rindle").setLevel(level.upper())
     logging.getLogger("rindle.access").setLevel(logging.NOTSET if access else logging.WARNING)
     logging.captureWarnings(capture=True)

@@ -43,6 +43,7 @@ _PATCH_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600)
 _PART_SECONDS = (0.03, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _LOCK_SECONDS = (0.01, 0.1, 0.5, 1, 2, 5, 10)
 _TAIL_REASONS = ("elsewhere", "missing", "short", "corrupt")
+_ALERTING_CODES = ("database_unavailable", "internal_error", "lease_lost", "store_full", "upload_locked")
 _OF_REAP = ("rindle_reaper_last_success_timestamp_seconds", "rindle_orphaned_multipart_uploads")
 
 
@@ -78,6 +79,7 @@ class Metrics(Observer):
         self._make_request_metrics()
         self._make_upload_metrics()
         self._make_byte_metrics()
+        self._make_store_metrics()
         self._make_tail_metrics()
         self._make_reaper_metrics()
         build = self._gauge("build_info", "The version that runs; always 1.", "version", mode="max")
@@ -128,8 +130,8 @@ class Metrics(Observer):
             "http_requests", "Requests for uploads, by how they were answered.", "method", "code"
         )
         self._errors = self._counter("errors", "Requests that were answered with an error of rindle's.", "code")
-        self._codes = frozenset(_codes_below(RindleError))
-        for code in sorted(self._codes):  # an increase is only seen of what has been there before
+        self._codes = frozenset(kind.code for kind in _kinds_below(RindleError))
+        for code in _ALERTING_CODES:  # an increase is only seen of what has been there before
             self._errors.labels(code)
 
     @override
@@ -241,6 +243,28 @@ class Metrics(Observer):
     def memory_used(self, size: int) -> None:
         self._buffered.set(size)
 
+    # The store
+
+    def _make_store_metrics(self) -> None:
+        self._store_seconds = self._histogram(
+            "store_operation_seconds",
+            "How long calls of the store took, reads until their first byte.",
+            _PART_SECONDS,
+            "store",
+            "operation",
+        )
+        self._store_errors = self._counter(
+            "store_errors", "Calls of the store that failed, by the class of error.", "store", "operation", "error"
+        )
+        self._errors_by_name = frozenset(kind.__name__ for kind in _kinds_below(RindleError)) | {"CancelledError"}
+
+    @override
+    def store_called(self, operation: str, *, seconds: float, error: str | None) -> None:
+        self._store_seconds.labels(self._store, operation).observe(seconds)
+        if error is not None:
+            known = error if error in self._errors_by_name else OTHER
+            self._store_errors.labels(self._store, operation, known).inc()
+
     # Tails
 
     def _make_tail_metrics(self) -> None:
@@ -323,12 +347,12 @@ class Metrics(Observer):
 _Sharing = Literal["max", "livesum", "mostrecent", "livemostrecent"]
 
 
-def _codes_below(kind: type[RindleError]) -> Iterator[str]:
-    """The codes of rindle's own errors; what a host derives from them is its own affair."""
+def _kinds_below(kind: type[RindleError]) -> Iterator[type[RindleError]]:
+    """Rindle's own errors; what a host derives from them is its own affair."""
     if kind.__module__.startswith("rindle."):
-        yield kind.code
+        yield kind
     for derived in kind.__subclasses__():
-        yield from _codes_below(derived)
+        yield from _kinds_below(derived)
 
 
 def _shared_registry() -> CollectorRegistry:

@@ -59,6 +59,11 @@ class Observer:
     def memory_used(self, size: int) -> None:
         """Bytes of all bodies of this process that lie in memory now."""
 
+    # The store
+
+    def store_called(self, operation: str, *, seconds: float, error: str | None) -> None:
+        """A call of the store, named as its method, has ended; ``error`` names the class of error, if it failed."""
+
     # Tails
 
     def tail_missing(self, reason: str) -> None:

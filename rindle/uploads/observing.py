@@ -1,7 +1,8 @@
-"""What a commit means to whoever counts."""
+"""What commits and calls of the store mean to whoever counts."""
 
 from collections.abc import Iterable
 
+from rindle.objectstore.wrappers.meter import Meter, StoreCall
 from rindle.observability.observer import Observer
 from rindle.uploads.model import EventType, Upload
 
@@ -20,3 +21,12 @@ def tell(observer: Observer, upload: Upload, events: Iterable[EventType]) -> Non
                 observer.upload_expired()
             case EventType.FAILED:
                 observer.upload_terminated((upload.reason or "").partition(":")[0])
+
+
+def meter_for(observer: Observer) -> Meter:
+    """What to tell a metered store, so that the observer hears of its calls."""
+
+    def tell_call(call: StoreCall) -> None:
+        observer.store_called(call.operation, seconds=call.seconds, error=call.error)
+
+    return tell_call

@@ -148,6 +148,7 @@ def test_alerts_come_when_they_should_and_else_do_not(tmp_path: Path) -> None:
         missing("promtool", "there is no promtool (it is in Debian's package prometheus)")
     assert set(_BAD) == {alert["alert"] for alert in alerts()}
     cases = [case("all is well", {})] + [case(name, series, name) for name, series in _BAD.items()]
+    cases.append(case("little room", {"rindle_tail_disk_free_bytes{}": "1500000000x60"}, "RindleTailDiskFilling"))
     file = tmp_path / "rules.test.yaml"
     file.write_text(yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": cases}))
     for command in (("check", "rules", str(RULES)), ("test", "rules", str(file))):

@@ -8,6 +8,7 @@ import re
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from starlette.requests import Request
 from typing_extensions import override
 
 from rindle.bootstrap import Components, create_app
-from rindle.objectstore.errors import ObjectStoreError, PermissionDeniedError, StoreUnavailableError
+from rindle.objectstore.errors import NotFoundError, ObjectStoreError, PermissionDeniedError, StoreUnavailableError
 from rindle.observability import logs
 from rindle.protocols.errors import NotAuthenticatedError
 from rindle.reaper.report import Chore
@@ -192,6 +193,12 @@ class TestCounts:
         assert counts(samples, "rindle_patch_duration_seconds_count") == {"": appends}
         # Two parts and the last of the large upload, and an object for each of the three that are small.
         assert counts(samples, "rindle_part_upload_seconds_count") == {"{outcome=done,store=file}": 6}
+        calls = counts(samples, "rindle_store_operation_seconds_count")
+        assert calls["{operation=create_multipart,store=file}"] == 1
+        assert calls["{operation=put_part,store=file}"] == 3
+        assert calls["{operation=complete_multipart,store=file}"] == 1
+        assert calls["{operation=put,store=file}"] == 5  # the small ones, what was joined, and a tail
+        assert counts(samples, "rindle_store_errors_total") == {}
         assert counts(samples, "rindle_active_patches") == {}
         assert counts(samples, "rindle_fence_rejections_total") == {}
         assert counts(samples, "rindle_reaper_items_total") == {"{kind=expired,outcome=done}": 1}
@@ -263,6 +270,13 @@ class TestCounts:
         client = Tally(server)
         assert (await client.post(("Upload-Length", "5"), OCTETS, body=b"hello")).status == 503
         assert counts(await client.scrape(), "rindle_part_upload_seconds_count") == {"{outcome=failed,store=file}": 1}
+
+    async def test_of_what_the_store_refuses(self, start_server: StartServer) -> None:
+        server = await start_server(metrics=True)
+        with pytest.raises(NotFoundError):
+            await server.parts.store.head("nowhere")
+        samples = await Tally(server).scrape()
+        assert counts(samples, "rindle_store_errors_total") == {"{error=NotFoundError,operation=head,store=file}": 1}
 
     async def test_go_on_without_a_database(self, start_server: StartServer) -> None:
         server = await start_server(metrics=True)
@@ -470,6 +484,16 @@ async def test_a_request_that_is_taken_over_counts_as_one(start_server: StartSer
     assert (access["status"], access["code"], access["bytes_received"]) == (423, "upload_interrupted", 5)
 
 
+@contextmanager
+def away(folder: Path) -> Iterator[None]:
+    """While the block runs, something else stands where the folder was."""
+    aside = folder.rename(folder.with_name("aside"))
+    folder.touch()
+    yield
+    folder.unlink()
+    aside.rename(folder)
+
+
 async def test_nothing_tells_a_key_a_token_or_a_path(start_server: StartServer, log: Log, tmp_path: Path) -> None:
     """Secrets are planted wherever a request, a row or an error can bring one; none may be in a log line or a label."""
     failing: type[ObjectStoreError] | None = None
@@ -522,8 +546,14 @@ async def test_nothing_tells_a_key_a_token_or_a_path(start_server: StartServer, 
     failing = None
     async with database_away(server):
         await ask("HEAD", begun)
-    tail = tmp_path / "planted-tails" / "tus" / row.tail.name
-    tail.write_bytes(b"")
+    piece = (await ask("POST", "/files", ("Upload-Length", "5"), ("Upload-Concat", "partial"), body=b"hello")).location
+    names.append((await server.find(piece)).key or "planted")
+    await server.parts.store.delete(names[-1])
+    assert (await ask("POST", "/files", ("Upload-Concat", f"final;{piece}"))).status == 410
+    folder = tmp_path / "planted-tails" / "tus"
+    with away(folder):
+        assert (await ask("PATCH", begun, ("Upload-Offset", str(PART + 5)), body=b"planted")).status == 503
+    (folder / row.tail.name).write_bytes(b"")
     assert (await ask("PATCH", begun, ("Upload-Offset", str(PART + 5)), body=b"planted")).status == 410
     await server.parts.reaper.run()
 

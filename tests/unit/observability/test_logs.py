@@ -120,6 +120,7 @@ def test_levels(level: str, access: bool, said: list[str]) -> None:  # noqa: FBT
     code = f"""
 import json, logging, warnings
 from rindle.observability.logs import set_up
+logging.getLogger().addHandler(logging.NullHandler())  # somebody else's
 set_up({level!r}, "json", access={access})
 logging.getLogger("rindle.x").debug("x")
 logging.getLogger("rindle.access").info("x")

@@ -28,6 +28,8 @@ PUBLISHED = {
     "rindle_uploads_expired_total",
     "rindle_patch_duration_seconds",
     "rindle_part_upload_seconds{store,outcome}",
+    "rindle_store_operation_seconds{store,operation}",
+    "rindle_store_errors_total{store,operation,error}",
     "rindle_active_patches",
     "rindle_buffered_bytes",
     "rindle_tail_bytes",
@@ -103,6 +105,15 @@ def test_how_storing_a_part_ended(metrics: Metrics, error: BaseException | None,
     assert value(metrics, "part_upload_seconds_count", store="s3", outcome=outcome) == 1
 
 
+def test_calls_of_the_store(metrics: Metrics) -> None:
+    for error in (None, "NotFoundError", "CancelledError", "OfTheHost-4711"):
+        metrics.store_called("put", seconds=0.5, error=error)
+    assert value(metrics, "store_operation_seconds_count", store="s3", operation="put") == 4
+    assert value(metrics, "store_operation_seconds_sum", store="s3", operation="put") == 2
+    for error in ("NotFoundError", "CancelledError", "other"):
+        assert value(metrics, "store_errors_total", store="s3", operation="put", error=error) == 1
+
+
 @pytest.mark.parametrize("error", [None, RindleError(), asyncio.CancelledError()])
 def test_what_is_under_way_ends_however_it_ends(metrics: Metrics, error: BaseException | None) -> None:
     with metrics.appending():
@@ -124,7 +135,7 @@ def leave(block: AbstractContextManager[None], error: BaseException | None) -> N
 def test_counters_that_alerts_watch_are_there_before_anything_happens(metrics: Metrics) -> None:
     for reason in ("elsewhere", "missing", "short", "corrupt"):
         assert value(metrics, "tail_missing_total", reason=reason) == 0
-    for code in ("database_unavailable", "store_full", "upload_locked", "internal_error"):
+    for code in ("database_unavailable", "store_full", "upload_locked", "lease_lost", "internal_error"):
         assert value(metrics, "errors_total", code=code) == 0
 
 
