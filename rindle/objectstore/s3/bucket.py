@@ -4,13 +4,12 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from rindle.objectstore.payload import Payload
-from rindle.objectstore.s3.client import Connection
+from rindle.objectstore.s3.client import Answer, AttemptedBody, Connection
 from rindle.objectstore.s3.errors import STORE, translated
 from rindle.objectstore.s3.options import S3Options
+from rindle.objectstore.s3.sending import Sender
 from rindle.objectstore.s3.values import spell_checksum
-from rindle.objectstore.transfer import RequestBody, checksum, transmit
-
-Answer = Mapping[str, Any]
+from rindle.objectstore.transfer import checksum, transmit
 
 MULTIPART_CHECKSUMS: Mapping[str, str] = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
 
@@ -28,6 +27,7 @@ class Bucket:
         self.service = options.service
         self.checksums = self.service.checksums == "crc64nvme"
         self._connection = Connection(options, consistent=consistent)
+        self._sender = Sender(self._connection, options.bucket)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -56,12 +56,16 @@ class Bucket:
         if self.checksums:
             parameters["ChecksumCRC64NVME"] = spell_checksum(await checksum(payload, store=STORE, key=key))
         patience = self.options.read_timeout
-        body = RequestBody(payload, store=STORE, key=key, digest=not self.checksums, patience=patience)
+        body = AttemptedBody(payload, store=STORE, key=key, digest=not self.checksums, patience=patience)
         if payload.size == 0:
             async for _ in body.checked():
                 pass
             return await self.call(operation, key, Body=b"", **parameters)
-        return await transmit(body, self.call(operation, key, Body=body, **parameters))
+        return await transmit(body, self._send(operation, key, body, parameters))
+
+    async def _send(self, operation: str, key: str, body: AttemptedBody, parameters: Mapping[str, Any]) -> Answer:
+        with translated(key):
+            return await self._sender.send(operation, self.root + key, body, parameters)
 
     async def sign(self, operation: str, key: str, *, seconds: float) -> str:
         """A URL that does one call."""

@@ -9,22 +9,32 @@ from http import HTTPStatus
 from typing import Any, cast
 
 import aioboto3
+from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore.awsrequest import AWSPreparedRequest
+from botocore.exceptions import HTTPClientError, NoCredentialsError
 from botocore.loaders import Loader
 from botocore.utils import parse_timestamp
 
 from rindle.objectstore.errors import ObjectStoreError, StoreUnavailableError
 from rindle.objectstore.s3.errors import STORE
 from rindle.objectstore.s3.options import S3Options
+from rindle.objectstore.s3.signing import Keys
 from rindle.objectstore.transfer import RequestBody
 
 # The SDK makes the methods of its clients from a description, when it runs: there is nothing to type them against.
 Client = Any
+Answer = Mapping[str, Any]
 
 # What the SDK reads from its own files, a fifth of a second for each client that does not share it.
 _DESCRIPTIONS = Loader()
+
+
+class AttemptedBody(RequestBody):
+    """``attempted``: what came of an attempt that the SDK has not made, and is to take for its own."""
+
+    attempted: AioAWSResponse | HTTPClientError | None = None
 
 
 class Connection:
@@ -34,11 +44,14 @@ class Connection:
     """
 
     def __init__(self, options: S3Options, *, consistent: bool) -> None:
+        self.headers: Mapping[str, str] = options.service.consistent_headers if consistent else {}
+        """What every request says besides."""
         self._options = options
         self._consistent = consistent
         self._stack = AsyncExitStack()
         self._making = asyncio.Lock()
         self._client: Client | None = None
+        self._session: aioboto3.Session | None = None
         self._closed = False
 
     async def client(self) -> Client:
@@ -50,15 +63,25 @@ class Connection:
             if self._client is None:
                 service = self._options.service
                 region = service.region if self._consistent else service.nearby_region
-                client = await self._stack.enter_async_context(_make_client(self._options, region))
-                if self._consistent and service.consistent_headers:
-                    client.meta.events.register("before-call.s3", _add_headers(service.consistent_headers))
+                self._session = new_session(aws_profile=self._options.aws_profile, region=region)
+                client = await self._stack.enter_async_context(_make_client(self._session, self._options))
+                if self.headers:
+                    client.meta.events.register("before-call.s3", _add_headers(self.headers))
+                client.meta.events.register_first("before-send.s3", _lay_before)
                 # After the SDK's own pause for a service that throttles, which is not the service's time.
                 client.meta.events.register_last("before-send", _offer_body)
                 client.meta.events.register_first("needs-retry.s3", _settle_body)
                 client.meta.events.register_first("before-parse.s3", refuse_dtd)
                 self._client = client
             return self._client
+
+    async def keys(self) -> Keys:
+        """What the client signs with, renewed where it is temporary; what the SDK raises is raised as it is."""
+        credentials = None if self._session is None else await self._session.get_credentials()
+        if credentials is None:
+            raise NoCredentialsError
+        frozen = await credentials.get_frozen_credentials()
+        return Keys(frozen.access_key, frozen.secret_key, frozen.token)
 
     async def aclose(self) -> None:
         """Close all connections; harmless when done twice."""
@@ -99,8 +122,7 @@ def refuse_dtd(response_dict: dict[str, Any], **_: object) -> None:
         response_dict["body"] = b""
 
 
-def _make_client(options: S3Options, region: str | None) -> AbstractAsyncContextManager[Client]:
-    session = new_session(aws_profile=options.aws_profile, region=region)
+def _make_client(session: aioboto3.Session, options: S3Options) -> AbstractAsyncContextManager[Client]:
     return cast(
         AbstractAsyncContextManager[Client],
         session.client("s3", endpoint_url=options.endpoint, config=_configuration(options)),
@@ -112,6 +134,16 @@ def _add_headers(headers: Mapping[str, str]) -> Callable[..., None]:
         params["headers"].update(headers)
 
     return add
+
+
+def _lay_before(request: AWSPreparedRequest, **_: object) -> AioAWSResponse | None:
+    """What came of the attempt before the SDK's first, if there was one, stands for that."""
+    if not isinstance(request.body, AttemptedBody):
+        return None
+    attempted, request.body.attempted = request.body.attempted, None
+    if isinstance(attempted, HTTPClientError):
+        raise attempted
+    return attempted
 
 
 def _offer_body(request: AWSPreparedRequest, **_: object) -> None:

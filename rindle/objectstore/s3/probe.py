@@ -12,7 +12,8 @@ from rindle.objectstore.errors import (
     TransientStoreError,
 )
 from rindle.objectstore.payload import BytesPayload, crc64nvme
-from rindle.objectstore.s3.bucket import MULTIPART_CHECKSUMS, Answer, Bucket
+from rindle.objectstore.s3.bucket import MULTIPART_CHECKSUMS, Bucket
+from rindle.objectstore.s3.client import Answer
 from rindle.objectstore.s3.errors import CONFLICT, as_configuration_error, code_of
 from rindle.objectstore.s3.profiles import Condition
 from rindle.objectstore.s3.values import spell_checksum

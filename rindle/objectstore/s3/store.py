@@ -31,7 +31,8 @@ from rindle.objectstore.headers import unquoted
 from rindle.objectstore.keys import validate_key
 from rindle.objectstore.parts import check_assembly
 from rindle.objectstore.payload import BytesPayload, Payload
-from rindle.objectstore.s3.bucket import Answer, Bucket
+from rindle.objectstore.s3.bucket import Bucket
+from rindle.objectstore.s3.client import Answer
 from rindle.objectstore.s3.errors import CONFLICT, INTERNAL, STORE, code_of, error_of
 from rindle.objectstore.s3.options import S3Options
 from rindle.objectstore.s3.probe import check_listing, check_writing, find_checksums, find_conditions
