@@ -18,6 +18,7 @@ from rindle.objectstore.errors import (
     UnsupportedOperationError,
 )
 from rindle.objectstore.payload import batches
+from rindle.objectstore.refusals import replaced_meanwhile
 from rindle.objectstore.result import GetResult
 from rindle.objectstore.streams import asynchronous, in_order
 from rindle.objectstore.types import (
@@ -155,8 +156,7 @@ async def copy_in_parts(
         )
         parts = await in_order(asynchronous(copies), parts_in_flight)
         if (await store.head(source)).e_tag != meta.e_tag:
-            msg = "the source was replaced while it was copied"
-            raise StoreUnavailableError(msg, store=store.name, key=str(source))
+            raise replaced_meanwhile(str(source), store=store.name)
         return await store.complete_multipart(ref, parts, mode=mode)
 
 

@@ -13,16 +13,14 @@ from rindle.clock import utc_now
 from rindle.objectstore.base import GetResult, MultipartStore, SignedMethod
 from rindle.objectstore.conditions import check_conditions, resolve_range
 from rindle.objectstore.errors import (
-    AlreadyExistsError,
     InvalidPartError,
     MultipartNotFoundError,
-    NotFoundError,
-    PreconditionFailedError,
     UnsupportedOperationError,
 )
 from rindle.objectstore.listing import Entry, cut_page, fold
-from rindle.objectstore.parts import check_assembly, check_part_fits
+from rindle.objectstore.parts import check_assembly, check_named, check_part_fits
 from rindle.objectstore.payload import Payload, PayloadCheck, batches
+from rindle.objectstore.refusals import no_multipart, no_object, not_that_version, taken
 from rindle.objectstore.types import (
     Attributes,
     ByteRange,
@@ -112,17 +110,14 @@ class MemoryStore(MultipartStore):
     def _check_mode(self, key: str, mode: PutMode) -> None:
         current = self._objects.get(key)
         if mode == "create" and current is not None:
-            msg = "the key is taken"
-            raise AlreadyExistsError(msg, store=self.name, key=key)
+            raise taken(key, store=self.name)
         if isinstance(mode, UpdateVersion) and (current is None or current.meta.e_tag != mode.e_tag):
-            msg = "the object is not the version to be replaced"
-            raise PreconditionFailedError(msg, store=self.name, key=key)
+            raise not_that_version(key, store=self.name)
 
     def _find(self, key: str) -> _Object:
         found = self._objects.get(key)
         if found is None:
-            msg = "no such object"
-            raise NotFoundError(msg, store=self.name, key=key)
+            raise no_object(key, store=self.name)
         return found
 
     @override
@@ -194,8 +189,7 @@ class MemoryStore(MultipartStore):
     def _find_multipart(self, ref: MultipartRef) -> _Multipart:
         found = self._multiparts.get(ref.multipart_id)
         if found is None or found.ref != ref:
-            msg = "no such multipart"
-            raise MultipartNotFoundError(msg, store=self.name, key=ref.key)
+            raise no_multipart(ref, store=self.name)
         return found
 
     @override
@@ -229,23 +223,17 @@ class MemoryStore(MultipartStore):
     @override
     async def _complete_multipart(self, ref: MultipartRef, parts: Sequence[PartMeta], *, mode: CopyMode) -> PutResult:
         multipart = self._find_multipart(ref)
-        named = [self._named_part(multipart, part) for part in parts]
-        options = multipart.options
-        if self.part_limits.exhaustive and len(named) < len(multipart.parts):
-            msg = f"all {len(multipart.parts)} parts that were put must be named"
+        options, held = multipart.options, multipart.parts
+        known = {number: part for number, (part, _) in held.items()}
+        named = [check_named(known.get(part.part_number), part, store=self.name, ref=ref) for part in parts]
+        if self.part_limits.exhaustive and len(named) < len(held):
+            msg = f"all {len(held)} parts that were put must be named"
             raise InvalidPartError(msg, store=self.name, key=ref.key)
-        check_assembly([part for part, _ in named], options.part_size, self.part_limits, store=self.name, ref=ref)
-        data = b"".join([data for _, data in named])
+        check_assembly(named, options.part_size, self.part_limits, store=self.name, ref=ref)
+        data = b"".join([held[part.part_number][1] for part in named])
         result = self._store(ref.key, data, options.attributes, options.tags, mode=mode)
         del self._multiparts[ref.multipart_id]
         return result
-
-    def _named_part(self, multipart: _Multipart, named: PartMeta) -> tuple[PartMeta, bytes]:
-        found = multipart.parts.get(named.part_number)
-        if found is None or found[0].e_tag != named.e_tag:
-            msg = f"part {named.part_number} is not there, or is another attempt's"
-            raise InvalidPartError(msg, store=self.name, key=multipart.ref.key)
-        return found
 
     @override
     async def _abort_multipart(self, ref: MultipartRef) -> None:

@@ -14,6 +14,14 @@ def check_part_fits(size: int, part_size: int | None, limits: PartLimits, *, sto
         raise InvalidPartError(msg, store=store, key=ref.key)
 
 
+def check_named(found: PartMeta | None, named: PartMeta, *, store: str, ref: MultipartRef) -> PartMeta:
+    """What was found under a part's number, if it is the one that is named; else InvalidPartError."""
+    if found is None or found.e_tag != named.e_tag:
+        msg = f"part {named.part_number} is not there, or is another attempt's"
+        raise InvalidPartError(msg, store=store, key=ref.key)
+    return found
+
+
 def check_assembly(
     parts: Sequence[PartMeta], part_size: int | None, limits: PartLimits, *, store: str, ref: MultipartRef
 ) -> None:

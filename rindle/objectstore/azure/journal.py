@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 from rindle.objectstore.azure.errors import STORE
 from rindle.objectstore.azure.values import OWN
-from rindle.objectstore.errors import InvalidKeyError, MultipartNotFoundError
+from rindle.objectstore.errors import InvalidKeyError
+from rindle.objectstore.refusals import no_multipart
 from rindle.objectstore.types import MultipartRef, PartMeta
 
 FOLDER = f"{OWN}/multiparts/"
@@ -36,8 +37,7 @@ def new_ref(key: str, *, root: str) -> MultipartRef:
 def journal_of(ref: MultipartRef, *, root: str) -> str:
     """The name of the journal. MultipartNotFoundError for an id that is none of ours."""
     if not _MULTIPART_ID.fullmatch(ref.multipart_id):
-        msg = "no such multipart"
-        raise MultipartNotFoundError(msg, store=STORE, key=ref.key)
+        raise no_multipart(ref, store=STORE)
     return f"{FOLDER}{root}{ref.key}/{ref.multipart_id}"
 
 

@@ -50,8 +50,9 @@ from rindle.objectstore.errors import (
 from rindle.objectstore.ext import copy_in_parts
 from rindle.objectstore.headers import unquoted
 from rindle.objectstore.keys import is_key
-from rindle.objectstore.parts import check_assembly
+from rindle.objectstore.parts import check_assembly, check_named
 from rindle.objectstore.payload import Payload
+from rindle.objectstore.refusals import check_length, in_multipart, not_that_version, replaced_meanwhile, taken
 from rindle.objectstore.tasks import delete_each
 from rindle.objectstore.transfer import checksum
 from rindle.objectstore.types import (
@@ -165,9 +166,8 @@ class AzureStore(MultipartStore):
             if written is not None:
                 return written
             if options.mode == "create":
-                raise _taken(key) from error
-            msg = "the object is not the version to be replaced"
-            raise PreconditionFailedError(msg, store=STORE, key=key) from error
+                raise taken(key, store=STORE) from error
+            raise not_that_version(key, store=STORE) from error
 
     async def _find_written(self, key: str, writer: str) -> PutResult | None:
         """What this writer has written: a call is repeated if its answer is lost, and then meets what it has done."""
@@ -200,7 +200,7 @@ class AzureStore(MultipartStore):
         stream = ObjectStream(key, download)
         try:
             result = self._open(key, download.headers, options, stream)
-            _check_length(key, download.headers, result)
+            check_length(int(download.headers["Content-Length"]), result, store=STORE)
         except BaseException:
             await stream.aclose()
             raise
@@ -278,7 +278,7 @@ class AzureStore(MultipartStore):
         found = await self._container.head_blob(source)
         if source == target:
             if mode == "create":
-                raise _taken(target)
+                raise taken(target, store=STORE)
             return self._result(found)
         size = int(found["Content-Length"])
         if size > _COPY_SIZE:
@@ -300,13 +300,12 @@ class AzureStore(MultipartStore):
             if written is not None:
                 return written
             await self._require_unchanged(source, found, error)
-            raise _taken(target) from error
+            raise taken(target, store=STORE) from error
 
     async def _require_unchanged(self, source: str, found: Headers, error: ObjectStoreError) -> None:
         """One condition was of the source, the other of the target: not every answer says which did not hold."""
         if code_of(error) == _SOURCE_CHANGED or (await self._container.head_blob(source))["ETag"] != found["ETag"]:
-            msg = "the source was replaced while it was copied"
-            raise StoreUnavailableError(msg, store=STORE, key=source) from error
+            raise replaced_meanwhile(source, store=STORE) from error
 
     @override
     async def _get_tags(self, key: str) -> Mapping[str, str]:
@@ -358,20 +357,19 @@ class AzureStore(MultipartStore):
         try:
             await self._container.put_block_from(ref.key, part.e_tag, source, (start, end), found["ETag"])
         except PreconditionFailedError as error:
-            msg = "the source was replaced while it was copied"
-            raise StoreUnavailableError(msg, store=STORE, key=source) from error
+            raise replaced_meanwhile(source, store=STORE) from error
         return await self._enter(ref, part)
 
     def _journal(self, ref: MultipartRef) -> str:
         return journal_of(ref, root=self._root)
 
     async def _enter(self, ref: MultipartRef, part: PartMeta) -> PartMeta:
-        with _in_multipart(ref):
+        with in_multipart(ref, store=STORE):
             await self._journals.append(self._journal(ref), spell_part(part))
         return part
 
     async def _read_journal(self, ref: MultipartRef) -> tuple[Headers, Mapping[int, PartMeta]]:
-        with _in_multipart(ref):
+        with in_multipart(ref, store=STORE):
             download = await self._journals.get_blob(self._journal(ref), {}, None)
         stream = ObjectStream(ref.key, download)
         try:
@@ -398,7 +396,7 @@ class AzureStore(MultipartStore):
             if written is None:
                 raise
             return written
-        named = [_named_part(known, part, ref) for part in parts]
+        named = [check_named(known.get(part.part_number), part, store=STORE, ref=ref) for part in parts]
         check_assembly(named, None, self.part_limits, store=STORE, ref=ref)
         tags = await self._journals.get_tags(self._journal(ref)) if "x-ms-tag-count" in journal else {}
         headers = {
@@ -455,41 +453,12 @@ def _conditions(key: str, mode: PutMode) -> dict[str, str]:
             return {"If-Match": f'"{e_tag}"'}
 
 
-def _check_length(key: str, headers: Headers, result: GetResult) -> None:
-    start, end = result.range
-    if int(headers["Content-Length"]) != end - start:
-        msg = "the service gave other bytes than the range that was asked for"
-        raise StoreUnavailableError(msg, store=STORE, key=key)
-
-
-def _taken(key: str) -> AlreadyExistsError:
-    msg = "the key is taken"
-    return AlreadyExistsError(msg, store=STORE, key=key)
-
-
 def _listed(key: str, found: BlobProperties) -> ObjectMeta:
     return ObjectMeta(key=key, size=found.size, last_modified=utc(found.last_modified), e_tag=unquoted(found.etag))
 
 
-def _named_part(known: Mapping[int, PartMeta], named: PartMeta, ref: MultipartRef) -> PartMeta:
-    found = known.get(named.part_number)
-    if found is None or found.e_tag != named.e_tag:
-        msg = f"part {named.part_number} is not there, or is another attempt's"
-        raise InvalidPartError(msg, store=STORE, key=ref.key)
-    return found
-
-
 def _not_assembled(error: ObjectStoreError, ref: MultipartRef) -> ObjectStoreError:
     if not isinstance(error, InvalidPartError):
-        return _taken(ref.key)
+        return taken(ref.key, store=STORE)
     msg = "parts are gone: they were too old, or something else was written or removed under the key meanwhile"
     return InvalidPartError(msg, store=STORE, key=ref.key)
-
-
-@contextmanager
-def _in_multipart(ref: MultipartRef) -> Iterator[None]:
-    try:
-        yield
-    except NotFoundError as error:
-        msg = "no such multipart"
-        raise MultipartNotFoundError(msg, store=STORE, key=ref.key) from error

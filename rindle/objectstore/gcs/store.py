@@ -12,13 +12,11 @@ from rindle.clock import utc_now
 from rindle.objectstore.base import GetResult, MultipartStore, SignedMethod
 from rindle.objectstore.conditions import check_conditions, resolve_range
 from rindle.objectstore.errors import (
-    AlreadyExistsError,
     InvalidRangeError,
     MultipartNotFoundError,
     NotFoundError,
     ObjectStoreError,
     PreconditionFailedError,
-    StoreUnavailableError,
     UnsupportedOperationError,
 )
 from rindle.objectstore.gcs.bucket import Bucket, Resource
@@ -43,6 +41,7 @@ from rindle.objectstore.headers import spell_range
 from rindle.objectstore.keys import is_key
 from rindle.objectstore.parts import check_assembly
 from rindle.objectstore.payload import Payload
+from rindle.objectstore.refusals import check_length, in_multipart, not_that_version, replaced_meanwhile, taken
 from rindle.objectstore.tasks import delete_each
 from rindle.objectstore.types import (
     ByteRange,
@@ -153,9 +152,8 @@ class GCSStore(MultipartStore):
             if written is not None:
                 return written
             if options.mode == "create":
-                raise _taken(key) from error
-            msg = "the object is not the version to be replaced"
-            raise PreconditionFailedError(msg, store=STORE, key=key) from error
+                raise taken(key, store=STORE) from error
+            raise not_that_version(key, store=STORE) from error
 
     async def _find_written(self, key: str, writer: str) -> PutResult | None:
         """What this writer has written: a call is repeated if its answer is lost, and then meets what it has done."""
@@ -188,7 +186,7 @@ class GCSStore(MultipartStore):
         stream = ObjectStream(key, response)
         try:
             result = self._open(key, response.headers, options, stream)
-            _check_length(key, response.headers, result)
+            check_length(int(response.headers.get("Content-Length", "-1")), result, store=STORE)
         except BaseException:
             await stream.aclose()
             raise
@@ -249,7 +247,7 @@ class GCSStore(MultipartStore):
         source_generation = found["x-goog-generation"]
         if source == target:
             if mode == "create":
-                raise _taken(target)
+                raise taken(target, store=STORE)
             return self._result({"generation": source_generation})
         generation = _generation(target, mode)
         writer = None if generation is None else secrets.token_hex(16)
@@ -257,12 +255,11 @@ class GCSStore(MultipartStore):
         try:
             copied = await self._bucket.rewrite(source, source_generation, target, resource, generation=generation)
         except NotFoundError as error:
-            msg = "the source was replaced while it was copied"
-            raise StoreUnavailableError(msg, store=STORE, key=source) from error
+            raise replaced_meanwhile(source, store=STORE) from error
         except PreconditionFailedError as error:
             written = await self._find_written(target, writer) if writer else None
             if written is None:
-                raise _taken(target) from error
+                raise taken(target, store=STORE) from error
             return written
         return self._result(copied)
 
@@ -298,7 +295,7 @@ class GCSStore(MultipartStore):
 
     @override
     async def _put_part(self, ref: MultipartRef, part_number: int, payload: Payload) -> PartMeta:
-        with _in_multipart(ref):
+        with in_multipart(ref, store=STORE):
             e_tag = await self._bucket.put_part(ref.key, ref.multipart_id, part_number, payload)
         return PartMeta(part_number=part_number, size=payload.size, e_tag=e_tag)
 
@@ -311,7 +308,7 @@ class GCSStore(MultipartStore):
 
     @override
     async def _list_parts(self, ref: MultipartRef) -> AsyncIterator[PartMeta]:
-        with _in_multipart(ref):
+        with in_multipart(ref, store=STORE):
             async for part in self._bucket.list_parts(ref.key, ref.multipart_id):
                 yield part
 
@@ -319,14 +316,14 @@ class GCSStore(MultipartStore):
     async def _complete_multipart(self, ref: MultipartRef, parts: Sequence[PartMeta], *, mode: CopyMode) -> PutResult:
         # What is asked of sizes is known; that parts are there, to the service alone.
         check_assembly(parts, None, self.part_limits, store=STORE, ref=ref)
-        with _in_multipart(ref):
+        with in_multipart(ref, store=STORE):
             answer = await self._bucket.complete_multipart(ref.key, ref.multipart_id, parts)
         found = answer if "x-goog-generation" in answer else await self._bucket.head(ref.key)
         return self._result({"generation": found["x-goog-generation"]})
 
     @override
     async def _abort_multipart(self, ref: MultipartRef) -> None:
-        with suppress(MultipartNotFoundError), _in_multipart(ref):
+        with suppress(MultipartNotFoundError), in_multipart(ref, store=STORE):
             await self._bucket.abort_multipart(ref.key, ref.multipart_id)
 
     @override
@@ -350,24 +347,3 @@ def _generation(key: str, mode: PutMode) -> str | None:
                 msg = "no object has this e_tag and version"
                 raise PreconditionFailedError(msg, store=STORE, key=key)
             return generation
-
-
-def _check_length(key: str, headers: Headers, result: GetResult) -> None:
-    start, end = result.range
-    if int(headers.get("Content-Length", "-1")) != end - start:
-        msg = "the service gave other bytes than the range that was asked for"
-        raise StoreUnavailableError(msg, store=STORE, key=key)
-
-
-def _taken(key: str) -> AlreadyExistsError:
-    msg = "the key is taken"
-    return AlreadyExistsError(msg, store=STORE, key=key)
-
-
-@contextmanager
-def _in_multipart(ref: MultipartRef) -> Iterator[None]:
-    try:
-        yield
-    except NotFoundError as error:
-        msg = "no such multipart"
-        raise MultipartNotFoundError(msg, store=STORE, key=ref.key) from error

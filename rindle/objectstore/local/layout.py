@@ -16,8 +16,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from rindle.objectstore.disk import locked, make_directories
-from rindle.objectstore.errors import InvalidKeyError, MultipartNotFoundError
+from rindle.objectstore.errors import InvalidKeyError
 from rindle.objectstore.local.errors import STORE
+from rindle.objectstore.refusals import no_multipart
 from rindle.objectstore.types import MultipartRef
 
 OWN = ".rindle"
@@ -64,8 +65,7 @@ class Layout:
     def multipart(self, ref: MultipartRef) -> Path:
         """The directory of an unfinished multipart. MultipartNotFoundError for an id that is none of ours."""
         if not _MULTIPART_ID.fullmatch(ref.multipart_id):
-            msg = "no such multipart"
-            raise MultipartNotFoundError(msg, store=STORE, key=ref.key)
+            raise no_multipart(ref, store=STORE)
         return self.staging / ref.multipart_id
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from rindle.clock import wall_time_ns
 from rindle.objectstore.disk import OpenFile, make_held_file, publish, remove
-from rindle.objectstore.errors import AlreadyExistsError, InvalidKeyError, NotFoundError, PreconditionFailedError
+from rindle.objectstore.errors import InvalidKeyError
 from rindle.objectstore.local.errors import STORE
 from rindle.objectstore.local.layout import Layout
 from rindle.objectstore.local.sidecar import Sidecar, read_json, to_bytes
 from rindle.objectstore.payload import PayloadCheck
+from rindle.objectstore.refusals import no_object, not_that_version, taken
 from rindle.objectstore.types import ObjectMeta, PutMode, PutResult, UpdateVersion
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -47,7 +48,7 @@ class Objects:
         """What a listing would say of it. NotFoundError."""
         status = _find(self._layout.object(key))
         if status is None:
-            raise _not_found(key)
+            raise no_object(key, store=STORE)
         return describe(key, status)
 
     def open(self, key: str) -> OpenObject:
@@ -71,10 +72,9 @@ class Objects:
         """What would be replaced, if the mode allows it, and else the error that says why not."""
         current = _find_replaceable(self._layout.object(key), key)
         if mode == "create" and current is not None:
-            raise _taken(key)
+            raise taken(key, store=STORE)
         if isinstance(mode, UpdateVersion) and (current is None or e_tag(current) != mode.e_tag):
-            msg = "the object is not the version to be replaced"
-            raise PreconditionFailedError(msg, store=STORE, key=key)
+            raise not_that_version(key, store=STORE)
         return current
 
     def draft(self, key: str, mode: PutMode) -> "Draft":
@@ -120,7 +120,7 @@ class Objects:
         try:
             publish(file.path, self._layout.object(key), replace=replace)
         except FileExistsError as error:
-            raise _taken(key) from error
+            raise taken(key, store=STORE) from error
         except IsADirectoryError as error:
             raise _is_directory(key) from error
         except NotADirectoryError as error:
@@ -221,11 +221,11 @@ def _open_object(path: Path, key: str) -> OpenFile:
         file = OpenFile(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         if error.errno in _NO_OBJECT:
-            raise _not_found(key) from error
+            raise no_object(key, store=STORE) from error
         raise
     if not stat.S_ISREG(file.status().st_mode):
         file.close()
-        raise _not_found(key)
+        raise no_object(key, store=STORE)
     return file
 
 
@@ -247,14 +247,6 @@ def _find_replaceable(path: Path, key: str) -> os.stat_result | None:
     if stat.S_ISDIR(status.st_mode):
         raise _is_directory(key)
     return status
-
-
-def _not_found(key: str) -> NotFoundError:
-    return NotFoundError("no such object", store=STORE, key=key)
-
-
-def _taken(key: str) -> AlreadyExistsError:
-    return AlreadyExistsError("the key is taken", store=STORE, key=key)
 
 
 def _is_directory(key: str) -> InvalidKeyError:

@@ -9,9 +9,10 @@ from rindle.objectstore.disk import OpenFile
 from rindle.objectstore.errors import StoreUnavailableError
 from rindle.objectstore.local.errors import STORE
 from rindle.objectstore.local.layout import Layout
-from rindle.objectstore.local.staging import LIMITS, Staging, gone
+from rindle.objectstore.local.staging import LIMITS, Staging
 from rindle.objectstore.parts import check_part_fits
 from rindle.objectstore.payload import PayloadCheck
+from rindle.objectstore.refusals import no_multipart
 from rindle.objectstore.types import MultipartRef, PartMeta
 
 
@@ -42,7 +43,7 @@ class PartWriter:
             try:
                 lock = OpenFile(path, os.O_RDWR | os.O_CREAT, 0o600)
             except FileNotFoundError as error:
-                raise gone(self._ref) from error
+                raise no_multipart(self._ref, store=STORE) from error
             if not lock.try_lock():
                 lock.close()
                 msg = f"part {self._part_number} is being put by somebody else"
@@ -67,7 +68,7 @@ class PartWriter:
         part = PartMeta(part_number=self._part_number, size=self._size, e_tag=secrets.token_hex(16))
         self._index.write(part)
         if not self._index.file.is_in_place():
-            raise gone(self._ref)
+            raise no_multipart(self._ref, store=STORE)
         self._room = 0
         self.release()
         return part

@@ -18,13 +18,14 @@ from pathlib import Path
 
 from rindle.clock import utc_now
 from rindle.objectstore.disk import OpenFile, make_held_directory, remove_flat_directory, sync_directory
-from rindle.objectstore.errors import InvalidPartError, MultipartNotFoundError, StoreUnavailableError
+from rindle.objectstore.errors import MultipartNotFoundError, StoreUnavailableError
 from rindle.objectstore.local.errors import STORE
 from rindle.objectstore.local.index import Index
 from rindle.objectstore.local.layout import Layout
 from rindle.objectstore.local.objects import Objects, seal
 from rindle.objectstore.local.sidecar import Sidecar, read_json, to_bytes
-from rindle.objectstore.parts import check_assembly
+from rindle.objectstore.parts import check_assembly, check_named
+from rindle.objectstore.refusals import no_multipart
 from rindle.objectstore.types import (
     CopyMode,
     MultipartMeta,
@@ -84,9 +85,9 @@ class Staging:
         try:
             found = _read_description(directory)
         except FileNotFoundError as error:
-            raise gone(ref) from error
+            raise no_multipart(ref, store=STORE) from error
         if found.key != ref.key or self._is_finished(directory, found):
-            raise gone(ref)
+            raise no_multipart(ref, store=STORE)
         return found
 
     def _is_finished(self, directory: Path, description: Description) -> bool:
@@ -103,7 +104,7 @@ class Staging:
         try:
             return Index(OpenFile(self._layout.multipart(ref) / _INDEX, flags))
         except FileNotFoundError as error:
-            raise gone(ref) from error
+            raise no_multipart(ref, store=STORE) from error
 
     def unfinished(self, prefix: str) -> Iterator[MultipartMeta]:
         """The multiparts that can still be completed, of the keys that start with ``prefix``."""
@@ -129,7 +130,7 @@ class Staging:
             size = _check_parts(ref, parts, index, description)
             with self._layout.locked(ref.key):
                 if not data.is_in_place():
-                    raise gone(ref)
+                    raise no_multipart(ref, store=STORE)
                 current = self._objects.require(ref.key, mode)
                 index.drop_after(parts[-1].part_number)
                 data.truncate(size)
@@ -150,11 +151,11 @@ class Staging:
             raise StoreUnavailableError(msg, store=STORE, key=ref.key)
         description = self.describe(ref)
         if not index.file.is_in_place():
-            raise gone(ref)
+            raise no_multipart(ref, store=STORE)
         try:
             data = OpenFile(self._layout.multipart(ref) / _DATA, os.O_RDWR)
         except FileNotFoundError as error:
-            raise gone(ref) from error
+            raise no_multipart(ref, store=STORE) from error
         return description, index, held.enter_context(data)
 
     def abort(self, ref: MultipartRef) -> None:
@@ -215,19 +216,6 @@ def _read_description(directory: Path) -> Description:
 
 
 def _check_parts(ref: MultipartRef, parts: Sequence[PartMeta], index: Index, description: Description) -> int:
-    found = [_named_part(ref, index, part) for part in parts]
+    found = [check_named(index.find(part.part_number), part, store=STORE, ref=ref) for part in parts]
     check_assembly(found, description.part_size, LIMITS, store=STORE, ref=ref)
     return sum(part.size for part in found)
-
-
-def _named_part(ref: MultipartRef, index: Index, named: PartMeta) -> PartMeta:
-    found = index.find(named.part_number)
-    if found is None or found.e_tag != named.e_tag:
-        msg = f"part {named.part_number} is not there, or is another attempt's"
-        raise InvalidPartError(msg, store=STORE, key=ref.key)
-    return found
-
-
-def gone(ref: MultipartRef) -> MultipartNotFoundError:
-    """The error that says so."""
-    return MultipartNotFoundError("no such multipart", store=STORE, key=ref.key)

@@ -5,8 +5,8 @@ import hashlib
 import logging
 import random
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -15,8 +15,6 @@ from typing_extensions import override
 from rindle.objectstore.base import GetResult, MultipartStore, SignedMethod
 from rindle.objectstore.conditions import check_conditions, resolve_range
 from rindle.objectstore.errors import (
-    AlreadyExistsError,
-    InvalidKeyError,
     InvalidPartError,
     InvalidRangeError,
     MultipartNotFoundError,
@@ -28,9 +26,10 @@ from rindle.objectstore.errors import (
 )
 from rindle.objectstore.ext import copy_in_parts
 from rindle.objectstore.headers import unquoted
-from rindle.objectstore.keys import validate_key
+from rindle.objectstore.keys import is_key
 from rindle.objectstore.parts import check_assembly
 from rindle.objectstore.payload import BytesPayload, Payload
+from rindle.objectstore.refusals import check_length, in_multipart, not_that_version, replaced_meanwhile, taken
 from rindle.objectstore.s3.bucket import Bucket
 from rindle.objectstore.s3.client import Answer
 from rindle.objectstore.s3.errors import CONFLICT, INTERNAL, STORE, code_of, error_of
@@ -199,9 +198,8 @@ class S3Store(MultipartStore):
             if written is not None:
                 return written
             if options.mode == "create":
-                raise _taken(key) from error
-            msg = "the object is not the version to be replaced"
-            raise PreconditionFailedError(msg, store=STORE, key=key) from error
+                raise taken(key, store=STORE) from error
+            raise not_that_version(key, store=STORE) from error
 
     async def _find_written(self, key: str, writer: str) -> PutResult | None:
         """What this writer has written: a call is repeated if its answer is lost, and then meets what it has done."""
@@ -235,7 +233,7 @@ class S3Store(MultipartStore):
         stream = ObjectStream(key, answer["Body"])
         try:
             result = self._open(key, answer, options, stream)
-            _check_length(key, answer, result)
+            check_length(answer["ContentLength"], result, store=STORE)
         except BaseException:
             await stream.aclose()
             raise
@@ -310,7 +308,7 @@ class S3Store(MultipartStore):
         answer = await self._asked(consistent).call("list_objects_v2", None, **given)
         found = ((said["Key"].removeprefix(root), said) for said in answer.get("Contents", ()))
         return ListPage(
-            objects=tuple(_listed(key, said) for key, said in found if _is_key(key)),
+            objects=tuple(_listed(key, said) for key, said in found if is_key(key, store=STORE)),
             prefixes=tuple(said["Prefix"].removeprefix(root) for said in answer.get("CommonPrefixes", ())),
             next_token=answer.get("NextContinuationToken") if answer.get("IsTruncated") else None,
         )
@@ -320,7 +318,7 @@ class S3Store(MultipartStore):
         found = await self._head_object(source, _LATEST)
         if source == target:
             if mode == "create":
-                raise _taken(target)
+                raise taken(target, store=STORE)
             return self._result(found)
         size = found["ContentLength"]
         conditional = mode == "overwrite" or "copy" in self._conditions
@@ -357,14 +355,13 @@ class S3Store(MultipartStore):
             if written is not None:
                 return written
             await self._require_unchanged(source, found, error)
-            raise _taken(target) from error
+            raise taken(target, store=STORE) from error
         return self._copied(answer)
 
     async def _require_unchanged(self, source: str, found: Answer, error: ObjectStoreError) -> None:
         """One condition was of the source, the other of the target: the service does not say which did not hold."""
         if (await self._head_object(source, _LATEST))["ETag"] != found["ETag"]:
-            msg = "the source was replaced while it was copied"
-            raise StoreUnavailableError(msg, store=STORE, key=source) from error
+            raise replaced_meanwhile(source, store=STORE) from error
 
     def _copied(self, answer: Answer) -> PutResult:
         return self._result({**answer, "ETag": answer["CopyObjectResult"].get("ETag")})
@@ -398,7 +395,7 @@ class S3Store(MultipartStore):
 
     @override
     async def _put_part(self, ref: MultipartRef, part_number: int, payload: Payload) -> PartMeta:
-        with _in_multipart(ref):
+        with in_multipart(ref, store=STORE):
             answer = await self._bucket.send(
                 "upload_part", ref.key, payload, UploadId=ref.multipart_id, PartNumber=part_number
             )
@@ -425,13 +422,12 @@ class S3Store(MultipartStore):
                 **asked,
             )
         except PreconditionFailedError as error:
-            msg = "the source was replaced while it was copied"
-            raise StoreUnavailableError(msg, store=STORE, key=source) from error
+            raise replaced_meanwhile(source, store=STORE) from error
         return self._part(ref, part_number, end - start, answer["CopyPartResult"])
 
     @override
     async def _list_parts(self, ref: MultipartRef) -> AsyncIterator[PartMeta]:
-        with _in_multipart(ref):
+        with in_multipart(ref, store=STORE):
             async for page in self._bucket.pages("list_parts", ref.key, UploadId=ref.multipart_id):
                 for said in page.get("Parts", ()):
                     yield self._part(ref, said["PartNumber"], said["Size"], said)
@@ -451,7 +447,7 @@ class S3Store(MultipartStore):
         named = await self._name_parts(ref, parts)
         condition = {"IfNoneMatch": "*"} if mode == "create" else {}
         try:
-            with _in_multipart(ref):
+            with in_multipart(ref, store=STORE):
                 answer = await self._bucket.call(
                     "complete_multipart_upload",
                     ref.key,
@@ -464,7 +460,7 @@ class S3Store(MultipartStore):
             return await self._find_completed(ref, parts, error)
         except PreconditionFailedError as error:
             if await self._is_unfinished(ref):
-                raise _taken(ref.key) from error
+                raise taken(ref.key, store=STORE) from error
             return await self._find_completed(ref, parts, error)
         except StoreUnavailableError as error:
             # Some services say no more than this of a multipart that is gone.
@@ -502,7 +498,7 @@ class S3Store(MultipartStore):
 
     @override
     async def _abort_multipart(self, ref: MultipartRef) -> None:
-        with suppress(MultipartNotFoundError), _in_multipart(ref):
+        with suppress(MultipartNotFoundError), in_multipart(ref, store=STORE):
             await self._bucket.call("abort_multipart_upload", ref.key, UploadId=ref.multipart_id)
 
     @override
@@ -514,28 +510,8 @@ class S3Store(MultipartStore):
                 yield MultipartMeta(ref=ref, initiated_at=utc(said["Initiated"]))
 
 
-def _check_length(key: str, answer: Answer, result: GetResult) -> None:
-    start, end = result.range
-    if answer["ContentLength"] != end - start:
-        msg = "the service gave other bytes than the range that was asked for"
-        raise StoreUnavailableError(msg, store=STORE, key=key)
-
-
 def _version(options: GetOptions) -> dict[str, str]:
     return {} if options.version is None else {"VersionId": options.version}
-
-
-def _taken(key: str) -> AlreadyExistsError:
-    msg = "the key is taken"
-    return AlreadyExistsError(msg, store=STORE, key=key)
-
-
-def _is_key(name: str) -> bool:
-    try:
-        validate_key(name, store=STORE)
-    except InvalidKeyError:
-        return False
-    return True
 
 
 def _listed(key: str, said: Answer) -> ObjectMeta:
@@ -547,16 +523,6 @@ def _listed(key: str, said: Answer) -> ObjectMeta:
 def _name_part(part: PartMeta, crc64nvme: int | None) -> Mapping[str, Any]:
     named = {"PartNumber": part.part_number, "ETag": f'"{part.e_tag}"'}
     return named if crc64nvme is None else {**named, "ChecksumCRC64NVME": spell_checksum(crc64nvme)}
-
-
-@contextmanager
-def _in_multipart(ref: MultipartRef) -> Iterator[None]:
-    """Some services say of a multipart that is gone that there is no such key."""
-    try:
-        yield
-    except NotFoundError as error:
-        msg = "no such multipart"
-        raise MultipartNotFoundError(msg, store=STORE, key=ref.key) from error
 
 
 def _assembled_e_tag(parts: Sequence[PartMeta]) -> str | None:
