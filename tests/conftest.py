@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,10 @@ import tests.required  # noqa: F401 - it reads the environment before this hides
 for _name in [name for name in os.environ if name.startswith("RINDLE_")]:
     if _name != "RINDLE_TEST_REQUIRE":
         del os.environ[_name]
+
+# A shell that runs tests in the background lets them ignore ctrl-C, and all processes that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The assertions of the public suites explain themselves here, as those of any test do. Before anything imports them.
 pytest.register_assert_rewrite("rindle.testing")

@@ -59,7 +59,7 @@ def without_rights() -> Sequence[str]:
 class Server:
     """A ``rindle serve`` that may live several times, on one data folder and, after its first life, one port."""
 
-    def __init__(self, data: Path, *flags: str) -> None:
+    def __init__(self, data: Path, *flags: str, variables: Mapping[str, str] | None = None) -> None:
         self.data = data
         self.host = "127.0.0.1"
         self.port = 0
@@ -67,6 +67,7 @@ class Server:
         self.output = ""
         self.peak_rss = 0
         self._flags = flags
+        self._variables = dict(variables or {})
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
 
@@ -88,7 +89,7 @@ class Server:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=environment(),
+            env=environment(**self._variables),
         )
         ready: asyncio.Future[tuple[str, str, str]] = asyncio.get_running_loop().create_future()
         self._reader = asyncio.create_task(self._read(self._process, ready))
