@@ -4,7 +4,7 @@ The SDK says where the bucket is, how requests to it are signed, and what its AP
 that the first attempt is one request, made and signed here and sent on the SDK's own connections. If it goes well,
 the SDK hears nothing of it. If not, what came of it is laid before the SDK as its own first attempt: errors, further
 attempts, redirects and slowing down are its business alone. It gets all of them for a while when a service is in
-trouble, and always where something is asked for that is not known here.
+trouble or wants to be asked elsewhere, and always where something is asked for that is not known here.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from rindle.objectstore.s3.client import Answer, AttemptedBody, Client, Connecti
 from rindle.objectstore.s3.signing import ALGORITHM, sign, spell_query
 
 _OK = 200
-_TOO_MANY_REQUESTS, _TROUBLE = 429, 500
+_REFUSALS = range(401, 429)  # answers to what was asked. Others are about how, where or when it was: the SDK's business
 _REST = 60.0  # seconds in which the SDK alone deals with a service in trouble
 _ASK_FIRST = 1 << 20  # bytes from which on a service is asked whether it wants them
 _PORTS = {"http": 80, "https": 443}
@@ -114,7 +114,7 @@ class Sender:
             body.settle()
         if response.status_code == _OK:
             return operation.read(response.headers)
-        if response.status_code == _TOO_MANY_REQUESTS or response.status_code >= _TROUBLE:
+        if response.status_code not in _REFUSALS:
             self._rest()
         body.attempted = response
         return None

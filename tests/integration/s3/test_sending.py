@@ -62,10 +62,11 @@ async def test_a_part_says_what_the_service_says_of_it(checking: S3Store) -> Non
     assert [part.e_tag] == [listed.e_tag async for listed in checking.list_parts(ref)]
 
 
+@pytest.mark.parametrize(("status", "code"), [(503, "SlowDown"), (301, "PermanentRedirect")])
 async def test_after_trouble_the_sdk_has_all_to_itself_for_a_while(
-    store: S3Store, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
+    store: S3Store, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch, status: int, code: str
 ) -> None:
-    proxy.fail("PUT", (503, "SlowDown"))
+    proxy.fail("PUT", (status, code))
     await store.put("key", BODY)
     await store.put("key", BODY)
     assert senders(proxy) == ["rindle", "sdk", "sdk"]
