@@ -189,7 +189,8 @@ class TestUploads:
 
         reports = await asyncio.gather(*(reaper_of(server, batch=3).run() for server in (one, two, one, two)))
 
-        assert sum(report[Chore.EXPIRED].done for report in reports) == len(uploads)
+        # The servers reap in the background too, and may have been there first.
+        assert 0 < sum(report[Chore.EXPIRED].done for report in reports) <= len(uploads)
         assert sum(report.failed for report in reports) == 0
         for upload in uploads:
             assert (await one.find(upload)).state is UploadState.ABORTED

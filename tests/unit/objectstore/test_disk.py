@@ -136,6 +136,7 @@ async def test_a_file_opened_for_a_cancelled_call_is_closed(executor: DiskExecut
         await task
     del task
     await asyncio.sleep(0)  # until then the loop's own call holds the task, and its traceback the file
+    await executor.aclose()  # until then a thread may hold what it has returned
     assert open_descriptors() == before
 
 
