@@ -5,21 +5,25 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from rindle.objectstore.errors import StoreFullError, StoreUnavailableError
+from rindle.uploads.budget import MemoryBudget
 from rindle.uploads.errors import ServerBusyError
 from rindle.uploads.tail import Tails
 
 _LOOK_EVERY_S = 1.0
+_UNREAD = 320 * 1024  # of a body that has arrived and not been taken: uvicorn waits at 64 KiB, uvloop reads up to 256
 
 
 class Admission:
     """Bounds the appends of one process, and keeps the disk of its tails from being filled to the last byte.
 
+    Each append counts in the ``budget`` with what the server in front of it holds of its body.
     ``most``: appends at the same time. ``least_free``: bytes that must be free on the disk; it is looked at once a
     second at most.
     """
 
-    def __init__(self, tails: Tails, *, most: int, least_free: int) -> None:
+    def __init__(self, tails: Tails, budget: MemoryBudget, *, most: int, least_free: int) -> None:
         self._tails = tails
+        self._budget = budget
         self._most = most
         self._least_free = least_free
         self._running = 0
@@ -34,7 +38,8 @@ class Admission:
         self._running += 1
         try:
             await self._require_room()
-            yield
+            with self._budget.holding(_UNREAD):
+                yield
         finally:
             self._running -= 1
 

@@ -52,7 +52,9 @@ class Appender:
         self._leases = leases
         self._finisher = finisher
         self._options = options
-        self._admission = Admission(storage.tails, most=options.max_appends, least_free=options.least_free)
+        self._admission = Admission(
+            storage.tails, storage.budget, most=options.max_appends, least_free=options.least_free
+        )
 
     async def append(self, command: AppendBytes, body: BodyReader) -> Upload:
         """See :meth:`rindle.uploads.engine.UploadEngine.append`."""

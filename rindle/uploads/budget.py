@@ -1,5 +1,8 @@
 """One bound on the bytes that all uploads of a process hold in memory."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class MemoryBudget:
     """Counts bytes. Whoever gets none writes to disk instead, so that nobody ever waits for another's memory."""
@@ -18,3 +21,12 @@ class MemoryBudget:
     def give(self, size: int) -> None:
         """Return reserved bytes."""
         self.used -= size
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """While the block runs, these bytes lie in memory whether there is room for them or not: others get fewer."""
+        self.used += size
+        try:
+            yield
+        finally:
+            self.used -= size

@@ -1,5 +1,8 @@
 """The part that is being filled: perhaps a tail file first, then chunks in memory."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rindle.objectstore.payload import BytesPayload, JoinedPayload, Payload, crc64nvme
 from rindle.uploads.budget import MemoryBudget
 from rindle.uploads.tail import TailFile, Tails
@@ -7,6 +10,7 @@ from rindle.uploads.tail import TailFile, Tails
 # A chunk is an object of its own; a body that comes in crumbs would cost many times its size in them.
 _SMALL = 16 * 1024
 _GATHERED = 64 * 1024
+_READ_AHEAD = 1 << 20  # of a file that is sent: what was read and waits for the store, twice
 
 
 class PartBuffer:
@@ -59,13 +63,16 @@ class PartBuffer:
             self.release()
         return self.file
 
-    def payload(self) -> Payload:
-        """All bytes, as a body that a store can check."""
+    @contextmanager
+    def payload(self) -> Iterator[Payload]:
+        """All bytes, as a body that a store can check, to be sent while the block runs."""
         self._gather()
         memory = BytesPayload(*self._chunks, crc64nvme=self.crc64nvme)
         if self.file is None:
-            return memory
-        return JoinedPayload([self.file.payload(), memory], crc64nvme=self.crc64nvme)
+            yield memory
+            return
+        with self._budget.holding(_READ_AHEAD):
+            yield JoinedPayload([self.file.payload(), memory], crc64nvme=self.crc64nvme)
 
     def release(self) -> None:
         """Let go of the bytes in memory: they are stored elsewhere, or given up."""

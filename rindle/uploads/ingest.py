@@ -167,8 +167,8 @@ class Ingest:
 
     async def _put_part(self, multipart: MultipartRef, number: int, buffer: PartBuffer) -> Part:
         try:
-            with self._storing_part(part_number=number, size=buffer.size):
-                meta = await self._storage.store.put_part(multipart, number, buffer.payload())
+            with self._storing_part(part_number=number, size=buffer.size), buffer.payload() as payload:
+                meta = await self._storage.store.put_part(multipart, number, payload)
         finally:
             buffer.release()
         return Part(part_number=number, size=meta.size, e_tag=meta.e_tag, crc64nvme=buffer.crc64nvme)
@@ -240,8 +240,8 @@ class Ingest:
     async def _put_object(self) -> None:
         store = self._storage.store
         key = self._storage.new_key(self.row)
-        with self._storing_part(part_number=1, size=self._buffer.size):
-            result = await store.put(key, self._buffer.payload(), self._storage.put_options(self.row))
+        with self._storing_part(part_number=1, size=self._buffer.size), self._buffer.payload() as payload:
+            result = await store.put(key, payload, self._storage.put_options(self.row))
         after = replace(self._with_parts([]), offset=self._position, tail=None).with_object(
             key, result.e_tag, self._buffer.crc64nvme
         )

@@ -75,7 +75,8 @@ class Storage:
     async def put_tail(self, upload: Upload, buffer: PartBuffer) -> Tail:
         """Bring a tail into the store, under a key of its own. The caller's commit names it, or it goes again."""
         key = new_key(self.tail_prefix(upload))
-        await self.store.put(key, buffer.payload(), self.put_options(upload))
+        with buffer.payload() as payload:
+            await self.store.put(key, payload, self.put_options(upload))
         return Tail(name=key, node=IN_STORE, length=buffer.size, crc64nvme=buffer.crc64nvme)
 
     async def drop_tail(self, tail: Tail) -> None:
