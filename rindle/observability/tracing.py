@@ -1,7 +1,7 @@
 """OpenTelemetry spans, by its API alone: whoever runs the process brings the SDK, or nothing is recorded.
 
-The only module that knows the API. Where it is not installed, spans cost nothing. Attributes name the upload and say
-sizes and numbers; no key, path, header or message of an error.
+The only module that knows the API. Where it is not installed, or nobody has set a provider, spans cost nothing.
+Attributes name the upload and say sizes and numbers; no key, path, header or message of an error.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,17 +24,17 @@ _NOTHING = nullcontext()
 
 def span(name: str, **attributes: Attribute) -> AbstractContextManager[None]:
     """A step of a request, as a child of the span that is current. Attributes get the prefix ``rindle.``."""
-    return _step(name, attributes) if _INSTALLED else _NOTHING
+    return _step(name, attributes) if _is_wanted() else _NOTHING
 
 
 def request_span(method: str, headers: Iterable[tuple[bytes, bytes]]) -> AbstractContextManager[None]:
     """A request. If the host has no span for it, it continues the trace that the request names (W3C Trace Context)."""
-    return _request(method, headers) if _INSTALLED else _NOTHING
+    return _request(method, headers) if _is_wanted() else _NOTHING
 
 
 def describe_request(*, status: int | None, upload_id: str | None) -> None:
     """Say on the span of a request how it was answered, and which upload it was about."""
-    if not _INSTALLED:
+    if not _is_wanted():
         return
     current = trace.get_current_span()
     if upload_id is not None:
@@ -43,6 +43,10 @@ def describe_request(*, status: int | None, upload_id: str | None) -> None:
         current.set_attribute("http.response.status_code", status)
         if status >= 500:  # noqa: PLR2004 - the server's own errors
             current.set_status(Status(StatusCode.ERROR))
+
+
+def _is_wanted() -> bool:
+    return _INSTALLED and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 @contextmanager
