@@ -202,7 +202,9 @@ class Metrics(Observer):
         self._lock_waits = self._histogram(
             "lock_wait_seconds", "How long appends waited for another one of their upload to end.", _LOCK_SECONDS
         )
-        self._buffered = self._gauge("buffered_bytes", "Bytes of bodies that lie in memory.", mode="livesum")
+        self._buffered = self._gauge(
+            "buffered_bytes", "Bytes of the memory budget that bodies take, or may take any moment.", mode="livesum"
+        )
 
     @override
     @contextmanager

@@ -57,7 +57,7 @@ class Observer:
         """So many bytes of a body have arrived since the last time."""
 
     def memory_used(self, size: int) -> None:
-        """Bytes of all bodies of this process that lie in memory now."""
+        """Bytes that all bodies of this process take of the memory budget now; more than it has, if too many come."""
 
     # The store
 

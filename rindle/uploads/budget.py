@@ -24,7 +24,7 @@ class MemoryBudget:
 
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
-        """While the block runs, these bytes lie in memory whether there is room for them or not: others get fewer."""
+        """While the block runs, these bytes are or may be in memory, whether there is room or not: others get fewer."""
         self.used += size
         try:
             yield
