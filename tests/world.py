@@ -131,7 +131,7 @@ class Process:
 
     async def spill_all(self) -> int:
         """As a process does that is about to end."""
-        return await spill_idle(self.engine._storage, timedelta(0))
+        return await spill_idle(self.engine._storage, self.engine._leases, timedelta(0))
 
     async def append(
         self,

@@ -78,7 +78,7 @@ class Appender:
         node = await self._storage.repository.find_node(tail.node)
         retired = node is not None and node.retired_at is not None
         error = TailMissingError(upload.id, reason="elsewhere", node=tail.node, final=retired)
-        if retired and self._options.rewind and upload.lease is None:
+        if retired and self._options.rewind and (upload.lease is None or self._leases.is_dead(upload.lease)):
             return await self._rewind(upload, error)
         raise error
 
@@ -138,7 +138,8 @@ class Appender:
     async def _rewind(self, upload: Upload, error: TailMissingError) -> Upload:
         """Go back to the last committed part. Only what the tail held has to be sent again, if the client can."""
         try:
-            rewound = replace(upload, offset=upload.parts_end, tail=None, lease=None)
+            untidy = upload.untidy or upload.lease is not None
+            rewound = replace(upload, offset=upload.parts_end, tail=None, lease=None, untidy=untidy)
             rewound = await self._storage.repository.commit(upload, rewound)
         except StaleUploadError:
             raise error from None

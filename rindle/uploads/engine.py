@@ -221,7 +221,7 @@ class UploadEngine:
     async def spill(self, *, limit: int | None = None) -> int:
         """Move the tails that nobody has touched for a while from this node's disk into the store; how many."""
         idle_for = self.options.spill_after
-        return 0 if idle_for is None else await spill_idle(self._storage, idle_for, limit=limit)
+        return 0 if idle_for is None else await spill_idle(self._storage, self._leases, idle_for, limit=limit)
 
     async def measure(self) -> None:
         """Tell the observer how much memory and disk uploads take now. StoreUnavailableError if the disk fails."""
@@ -244,14 +244,14 @@ class UploadEngine:
         late = await self._tasks.join(self.options.shutdown_grace)
         if late:
             logger.error("%d requests were cut off at shutdown; what they acknowledged is kept", late)
-        await self._leases.aclose()
         if spill and self.options.spill_after is not None:
             try:
                 async with asyncio.timeout_at(deadline):
-                    await spill_idle(self._storage, timedelta(0))
+                    await spill_idle(self._storage, self._leases, timedelta(0))
             except (TimeoutError, RindleError) as error:
                 reason = error.log_message if isinstance(error, RindleError) else "there was no time"
                 logger.warning("not all tails were spilled at shutdown, the rest waits on this node's disk: %s", reason)
+        await self._leases.aclose()
 
     def _new_upload(self, command: CreateUpload | ConcatenateUploads, length: int | None) -> NewUpload:
         sources = command.sources if isinstance(command, ConcatenateUploads) else ()

@@ -139,7 +139,7 @@ async def joined_and_spilled(client: Client, server: RunningServer) -> int:
     pieces = [await client.create(5, partial, body=b"hello") for _ in range(2)]
     assert (await client.post(("Upload-Concat", f"final;{' '.join(pieces)}"))).status == 201
     await client.create(10, body=b"hello")
-    assert await spill_idle(server.parts.engine._storage, timedelta(0)) == 1
+    assert await spill_idle(server.parts.engine._storage, server.parts.engine._leases, timedelta(0)) == 1
     return 3 * 5
 
 
@@ -542,7 +542,7 @@ async def test_nothing_tells_a_key_a_token_or_a_path(start_server: StartServer, 
         failing = kind
         await ask("PATCH", begun, ("Upload-Offset", str(PART + 5)), body=bytes(PART))
         await ask("POST", "/files", ("Upload-Length", "5"), body=b"hello")
-        await spill_idle(server.parts.engine._storage, timedelta(0))
+        await spill_idle(server.parts.engine._storage, server.parts.engine._leases, timedelta(0))
     failing = None
     async with database_away(server):
         await ask("HEAD", begun)

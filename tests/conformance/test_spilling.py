@@ -90,6 +90,31 @@ async def test_a_node_that_goes_leaves_its_tails_in_the_store(start_node: StartN
         assert await two.read_object(upload) == CONTENT
 
 
+@pytest.mark.invariant("I1", "I24")
+@pytest.mark.parametrize("size", [5, PART + 5])
+async def test_a_tail_whose_writer_died_is_left_to_all_too(start_node: StartNode, size: int) -> None:
+    one, two = await start_node("one"), await start_node("two")
+    upload = await one.client.create(len(CONTENT), body=CONTENT[:size])
+    await one.change_row(upload, held_until("2000-01-01"))
+    await one.parts.engine.aclose()
+    assert tail_files(one) == []
+    await assert_finishes(two, upload, size)
+
+
+async def test_a_tail_that_somebody_writes_to_stays(start_node: StartNode) -> None:
+    one = await start_node("one")
+    upload = await one.client.create(10, body=b"hello")
+    await one.change_row(upload, held_until("2999-01-01"))
+    await one.parts.engine.aclose()
+    assert len(tail_files(one)) == 1
+    assert not (await tail_of(one, upload)).in_store
+
+
+def held_until(day: str) -> str:
+    """A lease of a process elsewhere."""
+    return f"lease_token = 'ab', lease_holder = '{'0' * 16}/{'1' * 16}', lease_until = '{day}T00:00:00.000Z'"
+
+
 async def test_a_node_that_never_spills_keeps_its_tails(start_node: StartNode) -> None:
     server = await start_node("one", spill_after="never")
     await server.client.create(10, body=b"hello")
@@ -228,12 +253,17 @@ async def test_where_that_is_allowed_an_upload_whose_tail_is_lost_is_rewound(sta
     await assert_finishes(server, upload, size - 5)
 
 
-async def test_where_that_is_allowed_an_upload_whose_node_was_given_up_is_rewound(start_node: StartNode) -> None:
+@pytest.mark.parametrize("writing", [False, True])
+async def test_where_that_is_allowed_an_upload_whose_node_was_given_up_is_rewound(
+    start_node: StartNode, *, writing: bool
+) -> None:
     one, two = await start_node("one", spill_after="never"), await start_node("two", allow_rewind=True)
     upload = await one.client.create(len(CONTENT))
     await one.client.patch(upload, 0, CONTENT[: PART + 5])
     node = one.parts.tails.node.id
     await one.parts.repository.beat(node, "one")
+    if writing:
+        await one.change_row(upload, held_until("2000-01-01"))
     assert (await two.client.head(upload)).status == 423
     now = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
     await one.parts.database.write(text(f"UPDATE {nodes.name} SET retired_at = {now} WHERE id = '{node}'"))
