@@ -68,7 +68,10 @@ async def test_tails_are_spilled_by_and_by(start_node: StartNode) -> None:
     for _ in range(5):
         await server.client.create(10, body=b"hello")
     await asyncio.sleep(0.01)  # until all are idle
-    assert [await server.parts.engine.spill(limit=2) for _ in range(4)] == [2, 2, 1, 0]
+    # The server does it in the background too, and may have been there first.
+    while tail_files(server):
+        assert await server.parts.engine.spill(limit=2) <= 2
+    assert await server.parts.engine.spill(limit=2) == 0
 
 
 async def test_a_tail_that_was_touched_just_now_stays(start_node: StartNode) -> None:
