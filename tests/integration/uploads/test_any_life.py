@@ -80,15 +80,17 @@ class AnyLife(RuleBasedStateMachine):
         try:
             return self.runner.run(work)
         except ProcessDied:
-            self.stop()
-            gc.collect()  # what the dead process had open is closed, and its locks are free
-            self.start()
+            pass  # and its frames with it, once this is left
         except RindleError:
             if self.steps.failed is None:
                 raise
         finally:
             if self.steps.failed is not None:  # it explains this failure, and no later one
                 self.steps.fail_at = self.steps.failed = None
+        if self.steps.dead:
+            self.stop()
+            gc.collect()  # what the dead process had open is closed, and its locks are free
+            self.start()
         return None
 
     def start(self) -> None:
